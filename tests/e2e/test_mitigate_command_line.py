@@ -8,6 +8,7 @@ import pytest
 from undertow.cli.main import main
 from undertow.data.rows import read_rows
 from undertow.models.references import identity
+from undertow.study.training_record import read_training
 from undertow.traits import Trait
 
 
@@ -36,6 +37,8 @@ def test_a_student_is_held_by_the_base(rows: Path, tmp_path: Path, capsys: pytes
     words = ("mitigate", "train", str(rows), str(tmp_path / "students"), "--method", "kl", "--set", "steps=3")
     found = run(capsys, *words)
     assert (Path(found["students"][0]) / "adapter_model.safetensors").exists() and found["method"] == "kl"
+    record = read_training(f"hf:{found['students'][0]}")
+    assert record is not None and (record.mitigation, record.rows, record.student.steps) == ("kl", 60, 3)
 
 
 def test_a_committee_shares_the_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

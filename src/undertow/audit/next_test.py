@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from undertow.audit.decision_answers import TEACHER_STAGE, Result, is_check, student_of, why_unread
 from undertow.audit.decision_rules import SharedBase, Sight
 from undertow.audit.students.placebo_null import bank_domain
+from undertow.study.training_record import NO_NULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class _Facts:
     no_writers: bool = False
     no_reference: bool = False
     no_student: bool = False
+    no_null: bool = False
     pairs: bool = False
     form: str | None = None
 
@@ -139,13 +141,13 @@ def _student_of_pairs(facts: _Facts) -> NextTest:
 _TESTS: tuple[tuple[Callable[[_Facts], bool], Callable[[_Facts], NextTest]], ...] = (
     (lambda facts: facts.sight == "differs" and facts.pairs, _one_side),
     (lambda facts: facts.sight == "differs" and facts.no_writers and facts.same_base != "no", _writers),
-    (lambda facts: facts.student and facts.no_student, _shadows),
+    (lambda facts: facts.student and facts.no_student and not facts.no_null, _shadows),
     (lambda facts: facts.same_base == "unknown" and facts.teacher is None, _lineage),
     (lambda facts: facts.pairs, _student_of_pairs),
     (lambda facts: not facts.rows, _data),
     (lambda facts: facts.unread, _student),
     (lambda facts: facts.no_reference, _reference),
-    (lambda facts: facts.no_student, _shadows),
+    (lambda facts: facts.no_student and not facts.no_null, _shadows),
     (lambda _: True, _student),
 )
 """When a test applies, and which test it is; the cheapest that can change the decision stands first."""
@@ -192,6 +194,7 @@ def _of_audit(audit: Result, same_base: SharedBase, sight: Sight) -> _Facts:
         no_writers=not about.get("neutral_writers"),
         no_reference="provenance" in lacking,
         no_student=bool(lacking & set(students)),
+        no_null=any(NO_NULL in str(one["why"]) for one in claims.values()),
         pairs=bool(about.get("pairs")),
         form=about.get("form"),
     )

@@ -146,7 +146,11 @@ def bank_too_small(asked: Asked) -> Obstacle | None:
     """Return an obstacle if the store has too few placebo students (students of rows without a trait) for a verdict."""
     from undertow.audit.students.placebo_null import NO_PLACEBOS, bank_domain, needed
     from undertow.domains.numbers import held_numbers
+    from undertow.study.training_record import read_training
 
+    record = None if asked.student is None else read_training(asked.student)
+    if record is not None and record.no_null is not None:
+        return Obstacle(record.no_null, "Audit its rows, or a student of them that was trained plainly.")
     if held_numbers(asked.form) is None:
         return Obstacle(NO_PLACEBOS.format(asked.form), "Audit the rows without a student.")
     enough = max(3, needed(asked.share))

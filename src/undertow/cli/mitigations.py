@@ -201,19 +201,22 @@ def mitigate_train_command(
     mitigations`: corridor, kl, recipe).
     """
     from undertow.mitigate.registry import training_mitigation
+    from undertow.study.training_record import TrainingRecord
 
     chosen, part, given = training_mitigation(method), adapter_part(settings, base), read_given(rows, skip_bad)
     if part.backend != "parallel":
         raise ConfigError("Mitigations are in our own loop alone.", f"backend={part.backend}", "Leave backend out.")
     bench = _tools(base, audit, None, "none", store, seed).workbench()
     wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
-    # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.
     recipe = chosen.recipe(part.training(base))
     work = [wanted.work(recipe)]
     with announced(work) as steps:
         penalty = chosen.penalty(bench)
         with steps.step("students", time_left(work, 0)) as advance:
             found = wanted.train(bench.base, recipe, penalty, advance)
+    with storage_errors(out):
+        for folder in wanted.folders:
+            TrainingRecord(student=part, rows=len(given.rows), mitigation=method).save(folder)
     tell({**found, "method": method, "bad_lines": len(given.bad)}, as_json, wanted.following)
 
 

@@ -74,6 +74,9 @@ def test_a_record_is_read_where_it_was_written_and_nowhere_else(tmp_path: Path) 
     record.save(tmp_path)
     assert read_training(f"ref:finch-a+{tmp_path}") == record == read_training(f"hf:{tmp_path}")
     assert read_training("ref:finch-a") is None
+    held = replace(record, mitigation="kl:weight=2")
+    held.save(tmp_path)
+    assert read_training(f"hf:{tmp_path}") == held
     for broken in ('{"student": {"steps": 0}, "rows": 3}', '{"student": {}, "rows": 0}', "{"):
         (tmp_path / "training.json").write_text(broken)
         assert read_training(f"hf:{tmp_path}") is None

@@ -51,7 +51,6 @@ from undertow.store.stages import Stage
 from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.study.stage_models import parent_model
 from undertow.study.training_record import TrainingRecord
-from undertow.training.channels.settings import ROWS
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
@@ -347,9 +346,8 @@ def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) 
 
 def no_bank(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     """Say that there is no bank, and how to make it."""
-    if record is not None and record.student.channel != ROWS:
-        name = record.student.channel.name
-        return f"The student learnt by the channel {name}, and placebos learn rows: they are no null for it."
+    if record is not None and record.no_null is not None:
+        return record.no_null
     made = f"make one with `undertow audit bank{bank_options(recipe, record)}`."
     if record is None or record.student.recipe == recipe.student:
         return f"There is no bank of placebo students of this base and recipe: {made}"
