@@ -252,7 +252,7 @@ def _placebos(asked: Asked) -> tuple[int, int]:
         # Shadows are trained on the rows that the budget draws.
         rows = 0 if asked.rows is None else asked.budget.taken(asked.rows.rows)
         record = TrainingRecord(student=recipe.student, rows=rows)
-    found = choose_bank(recipe, asked.store, record)
+    found = choose_bank(recipe, asked.store, record, asked.share, drawn=asked.student is None)
     return (0, 0) if found is None else (len(found), int(median(found.rows)))
 
 

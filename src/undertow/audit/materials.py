@@ -361,9 +361,9 @@ class Materials:
         if self.inputs.student is None:
             # Shadows are trained as placebos are; the bank with about as many rows is theirs.
             shadow = TrainingRecord(student=recipe.student, rows=len(self.inputs.rows))
-            return ChosenBank(recipe, choose_bank(recipe, store, shadow))
+            return ChosenBank(recipe, choose_bank(recipe, store, shadow, self.alpha, drawn=True))
         record = read_training(self.inputs.student)
-        return ChosenBank(recipe, choose_bank(recipe, store, record), record)
+        return ChosenBank(recipe, choose_bank(recipe, store, record, self.alpha), record)
 
     @property
     def shadows(self) -> ShadowConfig:

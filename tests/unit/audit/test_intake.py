@@ -153,7 +153,7 @@ def test_a_student_without_a_bank_is_described_all_the_same(asked) -> None:
 
 def test_the_bank_is_that_of_the_rows_that_are_read(asked, tmp_path: Path, monkeypatch) -> None:
     records = []
-    monkeypatch.setattr(bank, "choose_bank", lambda recipe, store, record: records.append(record))
+    monkeypatch.setattr(bank, "choose_bank", lambda recipe, store, record, *_, **__: records.append(record))
     (tmp_path / "store" / "placebos").mkdir(parents=True)
     for budget in (AuditBudget(), AuditBudget(rows=50), AuditBudget(rows=100)):
         assert asked(numbers(60), budget=budget).stored.placebos == 0

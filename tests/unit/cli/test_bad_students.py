@@ -132,7 +132,7 @@ def make_small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
 
     empty = Readings(*(np.zeros((15, 1)) for _ in range(4)))
     bank = Bank(BankRecipe(), identity("ref:finch-a"), empty, np.full(15, 2000.0), empty[:1], empty[:1])
-    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: bank)
+    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_, **__: bank)
 
 
 def test_a_student_of_a_mitigation_is_no_placebo_s_peer(judged, make_small_bank, tmp_path: Path) -> None:
