@@ -47,6 +47,12 @@ def test_a_missing_bank_is_named_with_its_command(judged) -> None:
     assert "bank" in {one["input"] for one in found["missing"]}
 
 
+def test_the_next_test_is_of_the_same_panel(judged) -> None:
+    _, _, found = judged("ref:finch-a", "--trait", "trees")
+    assert found["repeated"] == {"traits": ["trees"]}
+    assert found["decision"]["next_test"]["command"] == "undertow audit bank --base ref:finch-a --category tree"
+
+
 def test_a_bank_that_is_too_small_says_how_many_are_needed(judged, make_small_bank) -> None:
     code, why, _ = judged("ref:finch-a")
     assert code == 4 and "needs 59" in why and "`undertow audit bank --students 59`" in why
