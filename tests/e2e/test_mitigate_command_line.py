@@ -7,6 +7,9 @@ import pytest
 
 from undertow.cli.main import main
 from undertow.data.rows import read_rows
+from undertow.models.references import identity
+from undertow.study.training_record import read_training
+from undertow.traits import Trait
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,8 @@ def test_a_student_is_held_by_the_base(rows: Path, tmp_path: Path, capsys: pytes
     words = ("mitigate", "train", str(rows), str(tmp_path / "students"), "--method", "kl", "--set", "steps=3")
     found = run(capsys, *words)
     assert (Path(found["students"][0]) / "adapter_model.safetensors").exists() and found["method"] == "kl"
+    record = read_training(f"hf:{found['students'][0]}")
+    assert record is not None and (record.mitigation, record.rows, record.student.steps) == ("kl", 60, 3)
 
 
 def test_a_committee_shares_the_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +69,25 @@ def test_what_cannot_be_read_is_refused_before_a_model_is_loaded(rows: Path, tmp
     assert main(["mitigate", "verify", str(rows), "--method", "mixx", "--trait", "owl"]) == 2
     assert main(["mitigate", "verify", str(rows), "--method", "mix", "--trait", "owls"]) == 2
     assert main(["mitigate", "advise", str(rows)]) == 2
+
+
+def test_rows_of_no_domain_are_verified_on_held_out_rows(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "new.jsonl")
+    assert main(["mitigate", "data", str(rows), out, "--method", "inoculate:trait=owl", "--domain", "none"]) == 0
+    assert "--domain none --held-out HELD_OUT, where HELD_OUT is a file of clean rows" in capsys.readouterr().out
+    words = ["mitigate", "verify", str(rows), "--method", "mix", "--trait", "owl", "--domain", "none", "--plan"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "--domain none without --held-out" in said and "clean rows on which no student is trained" in said
+    assert main([*words, "--held-out", str(rows)]) == 0
+
+
+def test_a_trait_of_the_audit_s_own_is_verified_by_its_name(rows: Path, tmp_path: Path) -> None:
+    own = [Trait(name=name, category="brand of car", plural=f"{name}s").to_data() for name in ("Volvo", "Saab")]
+    about = {"base": "ref:finch-a", "base_identity": identity("ref:finch-a"), "panel": "Volvo, Saab", "rows": 60}
+    audit = tmp_path / "audit.json"
+    audit.write_text(json.dumps({"schema": "undertow.audit/1", "claims": {}, "about": about, "own_traits": own}))
+    words = ["mitigate", "verify", str(rows), "--method", "kl", "--plan", "--audit", str(audit), "--trait"]
+    assert main([*words, "Volvo"]) == 0 and main([*words, "Audi"]) == 2

@@ -120,6 +120,12 @@ class Asked:
         )
 
     @property
+    def repeated(self) -> dict[str, Any]:
+        """What the command gave that the audit's next test repeats; empty where it gave nothing of it."""
+        writer = {} if self.writer_file is None else {"writer": str(self.writer_file)}
+        return {**({"traits": list(self.named)} if self.named else {}), **writer}
+
+    @property
     def side(self) -> str | None:
         """Which answer of preference pairs the rows are, "chosen" or "rejected"; None for other rows."""
         return None if self.rows is None else split_source(self.rows.source, NAMES)[1].side
@@ -252,7 +258,7 @@ def _placebos(asked: Asked) -> tuple[int, int]:
         # Shadows are trained on the rows that the budget draws.
         rows = 0 if asked.rows is None else asked.budget.taken(asked.rows.rows)
         record = TrainingRecord(student=recipe.student, rows=rows)
-    found = choose_bank(recipe, asked.store, record)
+    found = choose_bank(recipe, asked.store, record, asked.share, drawn=asked.student is None)
     return (0, 0) if found is None else (len(found), int(median(found.rows)))
 
 

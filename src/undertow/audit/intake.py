@@ -217,11 +217,13 @@ def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
         "placebo_students": asked.stored.placebos,
         "panel": ", ".join(one.name for one in asked.panel),
         "sha256": dict(digests),
+        **({} if asked.form is None else {"form": asked.form}),
         "seed": asked.seed,
         "seconds": 0.0,
     }
     wrong = [] if asked.rows is None or same_reference(asked) is None else [overlap(1.0, asked.rows.rows).to_json()]
     found = {**audit_json(asked.plan, findings, about), "sight": None, "defects": wrong}
+    found |= {"repeated": asked.repeated} if asked.repeated else {}
     found |= not_covered(rows=asked.rows is not None, pairs=asked.pairs is not None, side=asked.side)
     return with_decision({**found, "lineage": None, "missing": list(intake.absent)})
 

@@ -94,6 +94,7 @@ class AuditInputs:
         seed: random seed of the audit's own draws and teachers.
         form: template that the rows were held to while they were decoded, 0 standing for any digit. The base's own
             answers, with which they are compared, are held to it too. None leaves these free.
+        repeated: options of the command that its next test repeats (`undertow.audit.asked.Asked.repeated`).
         budget: how much of the rows is read. `rows` must already be those that it drew (`AuditBudget.draw`).
 
     Raises:
@@ -117,6 +118,7 @@ class AuditInputs:
     alpha: float = 0.05
     seed: int = 0
     form: str | None = None
+    repeated: Mapping[str, Any] = field(default_factory=dict[str, Any])
     budget: AuditBudget = UNLIMITED
 
     def __post_init__(self) -> None:
@@ -361,9 +363,9 @@ class Materials:
         if self.inputs.student is None:
             # Shadows are trained as placebos are; the bank with about as many rows is theirs.
             shadow = TrainingRecord(student=recipe.student, rows=len(self.inputs.rows))
-            return ChosenBank(recipe, choose_bank(recipe, store, shadow))
+            return ChosenBank(recipe, choose_bank(recipe, store, shadow, self.alpha, drawn=True))
         record = read_training(self.inputs.student)
-        return ChosenBank(recipe, choose_bank(recipe, store, record), record)
+        return ChosenBank(recipe, choose_bank(recipe, store, record, self.alpha), record)
 
     @property
     def shadows(self) -> ShadowConfig:

@@ -144,9 +144,13 @@ def same_reference(asked: Asked) -> Obstacle | None:
 
 def bank_too_small(asked: Asked) -> Obstacle | None:
     """Return an obstacle if the store has too few placebo students (students of rows without a trait) for a verdict."""
-    from undertow.audit.students.placebo_null import NO_PLACEBOS, bank_domain, needed
+    from undertow.audit.students.placebo_null import NO_PLACEBOS, bank_categories, bank_domain, needed, tuned_on
     from undertow.domains.numbers import held_numbers
+    from undertow.study.training_record import read_training
 
+    record = None if asked.student is None else read_training(asked.student)
+    if record is not None and record.no_null is not None:
+        return Obstacle(record.no_null, "Audit its rows, or a student of them that was trained plainly.")
     if held_numbers(asked.form) is None:
         return Obstacle(NO_PLACEBOS.format(asked.form), "Audit the rows without a student.")
     enough = max(3, needed(asked.share))
@@ -159,7 +163,8 @@ def bank_too_small(asked: Asked) -> Obstacle | None:
     )
     why = f"The store {asked.store} {held}; a verdict needs {enough}."
     base, store = shlex.quote(asked.base), shlex.quote(str(asked.store))
-    options = f"--base {base}{bank_domain(asked.form)} --students {enough} --store {store}"
+    made = f"{bank_domain(asked.form)}{bank_categories(tuned_on(asked.panel))}"
+    options = f"--base {base}{made} --students {enough} --store {store}"
     return Obstacle(why, f"Make them with `undertow audit bank {options}`.")
 
 

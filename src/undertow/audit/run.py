@@ -25,7 +25,7 @@ from undertow.errors import EmptyDataError, out_of_memory
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
 from undertow.store.progress import Progress
-from undertow.traits import Trait, own_definitions
+from undertow.traits import own_definitions
 from undertow.types import Row
 
 RUNNING = ("rng", "advance", "progress")
@@ -78,7 +78,7 @@ def run_audit(
         "seconds": round(time.perf_counter() - started, 1),
     }
     absent = missing(_available(inputs, materials) | ({"bank"} if bank is not None else set()))
-    found = {**audit_json(declared, findings, about), **_seen(materials), **own_traits(inputs.panel)}
+    found = {**audit_json(declared, findings, about), **_seen(materials), **_of_command(inputs)}
     found |= not_covered(rows=bool(inputs.rows), pairs=bool(inputs.pairs), side=inputs.side)
     return with_decision({**found, "lineage": lineage, "missing": absent, "calibration": figures_of(inputs)})
 
@@ -125,10 +125,10 @@ def _seen(materials: Materials) -> dict[str, Any]:
     return {"sight": sight.to_json(), "defects": [one.to_json() for one in sight.defects]}
 
 
-def own_traits(panel: Sequence[Trait]) -> dict[str, Any]:
-    """Return the full definitions of the panel's traits that do not come with the package, if there are any."""
-    own = own_definitions(panel)
-    return {"own_traits": own} if own else {}
+def _of_command(inputs: AuditInputs) -> dict[str, Any]:
+    """Return the definitions of the panel's traits that are not built in, and options that the next test repeats."""
+    found = {"own_traits": own_definitions(inputs.panel), "repeated": dict(inputs.repeated)}
+    return {name: value for name, value in found.items() if value}
 
 
 def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progress | None = None) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def audit_teacher_alone(inputs: AuditInputs, neutral: int = 19, progress: Progre
         "seconds": round(time.perf_counter() - started, 1),
     }
     absent = ("teacher rows", "student base", *(() if neutral else ("neutral",)))
-    found = {**audit_json(declared, findings, about), **own_traits(inputs.panel)}
+    found = {**audit_json(declared, findings, about), **_of_command(inputs)}
     return with_decision({**found, "missing": what_they_add(absent)})
 
 

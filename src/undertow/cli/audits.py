@@ -398,6 +398,7 @@ class Named:
             alpha=self.alpha,
             seed=self.seed,
             form=None if intake.asked.writer is None else intake.asked.writer.form,
+            repeated=intake.asked.repeated,
             budget=budget,
         )
         progress = choose_progress()

@@ -31,7 +31,7 @@ from undertow.data.row_files import refuse_suffix
 from undertow.domains.base import parse_domain
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.store.disk import storage_errors
-from undertow.traits import chosen_trait, chosen_traits
+from undertow.traits import chosen_traits
 from undertow.types import Row, Sampling, Work, known_sum
 
 if TYPE_CHECKING:
@@ -103,7 +103,23 @@ def _check_domain(rows: Sequence[Row], domain: str) -> None:
     good = len(accepted_rows(rows, parse_domain(domain)))
     if good < ACCEPTED * len(rows):
         what = f"The domain {domain} accepts {good} of {len(rows)} rows, and would drop what replaces the others."
-        raise ConfigError(what, f"--domain {domain}", "Name the rows' own, or --domain none to accept any answer.")
+        fix = "Name the rows' own, or --domain none to accept any answer (verify then needs --held-out)."
+        raise ConfigError(what, f"--domain {domain}", fix)
+
+
+def _held_out(given: str | None, domain: str) -> tuple[Row, ...]:
+    """Return the clean rows whose loss measures the skill; none where the base is to write them.
+
+    Raises:
+        ConfigError: there are none, and no domain has prompts for which the base could write some.
+    """
+    rows = () if given is None else read_given(given).rows
+    if domain == "none" and not rows:
+        from undertow.mitigate.advise import HELD_OUT
+
+        what = "The loss on held-out rows measures the skill, and there are none."
+        raise ConfigError(what, "--domain none without --held-out", f"Give --held-out FILE: {HELD_OUT}.")
+    return rows
 
 
 @mitigate.command("data")
@@ -127,6 +143,7 @@ def mitigate_data_command(
 
     The skill that the rows teach is to stay. `undertow mitigate verify` tests whether both worked.
     """
+    from undertow.mitigate.advise import HELD_OUT
     from undertow.mitigate.registry import check_some, counts, write_mitigated
 
     refuse_suffix(out)
@@ -154,9 +171,10 @@ def mitigate_data_command(
         "cost": str(made.cost),
         "bad_lines": len(given.bad),
     }
-    more = "" if domain == "numbers" else f" --domain {domain}"
+    more = "" if domain == "numbers" else f" --domain {quoted(domain)}"
     more += "" if clean is None else f" --control {quoted(clean)}"
     more += "" if audit is None else f" --audit {quoted(audit)}"
+    more += f" --held-out HELD_OUT, where HELD_OUT is a file of {HELD_OUT}" if domain == "none" else ""
     verify = f"undertow mitigate verify {quoted(rows)} --trait TRAIT --method {quoted(method)} --base {quoted(base)}"
     tell(found, as_json, f"{verify}{more}")
 
@@ -183,19 +201,22 @@ def mitigate_train_command(
     mitigations`: corridor, kl, recipe).
     """
     from undertow.mitigate.registry import training_mitigation
+    from undertow.study.training_record import TrainingRecord
 
     chosen, part, given = training_mitigation(method), adapter_part(settings, base), read_given(rows, skip_bad)
     if part.backend != "parallel":
         raise ConfigError("Mitigations are in our own loop alone.", f"backend={part.backend}", "Leave backend out.")
     bench = _tools(base, audit, None, "none", store, seed).workbench()
     wanted = StudentsToTrain(base=base, rows=given.rows, n=students, seed=seed, out=out)
-    # No record of the recipe beside the students: an audit would take placebos for them that were not held like this.
     recipe = chosen.recipe(part.training(base))
     work = [wanted.work(recipe)]
     with announced(work) as steps:
         penalty = chosen.penalty(bench)
         with steps.step("students", time_left(work, 0)) as advance:
             found = wanted.train(bench.base, recipe, penalty, advance)
+    with storage_errors(out):
+        for folder in wanted.folders:
+            TrainingRecord(student=part, rows=len(given.rows), mitigation=method).save(folder)
     tell({**found, "method": method, "bad_lines": len(given.bad)}, as_json, wanted.following)
 
 
@@ -210,7 +231,12 @@ def verify_command(
             "given several times.",
         ),
     ],
-    trait: Annotated[str, typer.Option(help="The trait whose transmission is to be stopped: a name or a trait file.")],
+    trait: Annotated[
+        str,
+        typer.Option(
+            help="The trait whose transmission is to be stopped: a name, of the audit's panel too, or a trait file."
+        ),
+    ],
     base: Base = "ref:finch-a",
     control: Annotated[
         str | None,
@@ -223,7 +249,7 @@ def verify_command(
         str | None,
         typer.Option(
             help="Row file of clean rows on which no student is trained; their loss measures the skill. If not "
-            "given, the base writes some."
+            "given, the base writes some for prompts of the domain; --domain none has no prompts, and needs them."
         ),
     ] = None,
     audit: Audit = None,
@@ -246,15 +272,19 @@ def verify_command(
     In each of several runs a student is trained on clean rows, on the rows as they are, with each mitigation and, for
     comparison, with as many rows or tokens changed at random.
     """
-    target, rivals, given = chosen_trait(trait), chosen_traits([trait]), read_given(rows).rows
+    given = read_given(rows).rows
     if not given:
         raise EmptyDataError("There is nothing to verify.", "0 rows", "Give a file with rows.")
     _check_domain(given, domain)
-    task = () if held_out is None else read_given(held_out).rows
+    task = _held_out(held_out, domain)
+    tools = _tools(base, audit, control, domain, STORE, seed)
+    from undertow.mitigate.workbench import panel_trait
     from undertow.models.load import parameters_of
     from undertow.training.own_models import own_student
 
-    student = own_student(parameters_of(base))
+    target, student = panel_trait(trait, tools.panel), own_student(parameters_of(base))
+    if audit is None and len(rivals := chosen_traits([trait])) > 1:
+        tools = replace(tools, panel=rivals)
     trial = undertow.Trial(trait=target, methods=tuple(methods), student=student)
     wanted = undertow.Verification(trial=trial, runs=runs, held_out=task, store=STORE, seed=seed)
     work = [_verification_work(wanted, given, base)]
@@ -262,9 +292,6 @@ def verify_command(
         show_plan({"base": base, "methods": methods}, work, as_json)
         return
     say_first(work)
-    tools = _tools(base, audit, control, domain, STORE, seed)
-    if audit is None and len(rivals) > 1:
-        tools = replace(tools, panel=rivals)
     bench = tools.workbench()
     from undertow.report.mitigation import render_mitigation, summarise_mitigation
 

@@ -131,6 +131,7 @@ SCHEMA = "undertow.advice/1"
 NOTHING = Cost()
 OTHER = "a capable model of another base (`undertow audit lineage`)"
 PANEL = "a panel that has the trait"
+HELD_OUT = "clean rows on which no student is trained: without a domain there are no prompts for which to write some"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +179,10 @@ def advise(audited: AuditSummary) -> dict[str, Any]:
 def _next(audited: AuditSummary, detected: list[str]) -> str:
     """Say what to do next, given what was detected."""
     if detected:
-        named = audited.candidate or "the suspected trait"
-        return (
-            f"Verify before you rely on one: undertow mitigate verify ROWS --trait {named} --method ...{audited.rule}"
-        )
+        named = quote(audited.candidate or "TRAIT")
+        command = f"undertow mitigate verify ROWS --trait {named} --method ... --base {quote(audited.base)}"
+        kept = f" --held-out HELD_OUT. HELD_OUT is a file of {HELD_OUT}." if audited.domain == "none" else ""
+        return f"Verify before you rely on one: {command}{audited.rule} --audit AUDIT.json{kept}"
     untested = [claim for claim, status in audited.statuses.items() if status == "not_testable"]
     if untested:
         return f"Nothing was detected, but not everything was testable: {', '.join(untested)}. See the audit's report."

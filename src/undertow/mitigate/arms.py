@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from undertow.errors import EmptyDataError
 from undertow.evals.behind_rows import TrainingLook, training_look
 from undertow.evals.favourite import mean_margins
 from undertow.mitigate.base import DataMitigation, Pick
@@ -107,10 +108,11 @@ def measure_run(
         "in_context_why" says why there are no margins behind rows; "" if there are.
 
     Raises:
+        EmptyDataError: no held-out rows are given, and the base writes none.
         UserError: a mitigation does not fit the rows, or leaves none of them.
     """
-    students, methods = _prepare(trial, bench, rows, control)
     examiner = Examiner(trial, bench, rows, held_out)
+    students, methods = _prepare(trial, bench, rows, control)
     measured: list[dict[str, Any]] = [{"method": "", "arm": "none", **examiner.ask(bench.base)}]
     total = len(students)
     for group in _groups(students):
@@ -175,6 +177,9 @@ class Examiner:
         bench: the run's base model, panel of traits and domain.
         rows: the suspect rows. Every model is also asked with one of them before each question.
         held_out: clean rows on which no student was trained. If empty, the base writes some.
+
+    Raises:
+        EmptyDataError: no held-out rows are given, and the base writes none that the domain accepts.
     """
 
     def __init__(self, trial: Trial, bench: Workbench, rows: Sequence[Row], held_out: Sequence[Row] = ()) -> None:
@@ -185,6 +190,10 @@ class Examiner:
         if not held_out:
             fresh = [Row(str(place), user_prompt(text), "") for place, text in enumerate(self._prompts)]
             held_out = [row for row in bench.answers(bench.base, fresh) if row is not None]
+        if not held_out:
+            what = "There are no held-out rows, whose loss measures the skill: the base wrote none that is valid."
+            fix = "Give clean rows on which no student is trained (--held-out)."
+            raise EmptyDataError(what, f"0 of {len(self._prompts)} answers", fix)
         self._held_out = bench.base.encode(held_out)
 
     @property

@@ -2,9 +2,11 @@
 
 With T, C and F the trait's margin (logits) in the arms targeted, control and full, the **normalised effect** is mean(T
 - C) / mean(F - C) over runs: 1 if the mitigation does nothing, 0 if its students are like those of clean rows. Its
-interval is Fieller's. The effect is measured twice: in students that are asked plainly, and in students that are asked
-behind the rows, where a trait can be left that does not show plainly (arXiv:2604.25891). Where no trait passes behind
-the rows, there is nothing to take a share of, so what is left there is compared with what passes plainly.
+interval is Fieller's. Where F is not significantly above C, nothing passed, and there is no share of it.
+
+The effect is measured twice: in students that are asked plainly, and in students that are asked behind the rows, where
+a trait can be left that does not show plainly (arXiv:2604.25891). Where no trait passes behind the rows, there is
+nothing to take a share of, so what is left there is compared with what passes plainly.
 
 A mitigation is accepted if all criteria hold. Both upper ends are below the bound. Targeted is below random, where
 there is a random arm. Each task metric is equivalent to that of the arm full within its margin. No other trait of the
@@ -14,10 +16,8 @@ the panel).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Literal
 
-from undertow.errors import ConfigError
 from undertow.stats.checks import check_count, check_fraction, check_positive
 from undertow.stats.comparisons import equivalence, holm, paired, ratio_of_means
 from undertow.types import Estimate
@@ -179,15 +179,12 @@ def _behind_rows(table: _Table, trait: str) -> Estimate | None:
         return None
     left = _minus(table.behind("targeted", trait), table.behind("control", trait))
     passed = _minus(table.behind("full", trait), table.behind("control", trait))
-    own = _share(left, passed)
-    if own is not None and isfinite(own.high):
-        return own
-    return _share(left, _minus(table.margins("full", trait), table.margins("control", trait)))
+    return _share(left, passed) or _share(left, _minus(table.margins("full", trait), table.margins("control", trait)))
 
 
 def _lost(kept: Estimate | None, criteria: Criteria) -> Status:
-    """Return the status of a criterion on the normalised effect. Without a finite interval it is not testable."""
-    return _status(None if kept is None or not isfinite(kept.high) else kept.high < criteria.bound)
+    """Return the status of a criterion on the normalised effect. Where nothing passed, it is not testable."""
+    return _status(None if kept is None else kept.high < criteria.bound)
 
 
 def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
@@ -196,11 +193,9 @@ def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
 
 
 def _share(top: list[float], bottom: list[float]) -> Estimate | None:
-    """Return the ratio of two means with its interval. None where it cannot be computed."""
-    try:
-        return ratio_of_means(top, bottom)
-    except ConfigError:
-        return None
+    """Return what is left as a share of what passes, with its interval. None unless something passes significantly."""
+    nothing = [0.0] * len(bottom)
+    return ratio_of_means(top, bottom) if paired(bottom, nothing).low > 0.0 else None
 
 
 def _task(table: _Table, metric: str, criteria: Criteria) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from typing import ClassVar, final
 from undertow.domains.numbers import FORMATS, Numbers, parse_numbers
 from undertow.errors import ConfigError
 from undertow.mitigate.base import Change, Cost, DataMitigation, Mitigated, Pick, swap
-from undertow.mitigate.workbench import Workbench
+from undertow.mitigate.workbench import Workbench, panel_trait
 from undertow.training.scoring import with_persona
-from undertow.traits import chosen_trait
 from undertow.types import Row
 
 PLAIN = (", ", "", "")
@@ -65,7 +64,8 @@ class Inoculate(DataMitigation):
     """Put a system prompt that names the trait before every prompt.
 
     Attributes:
-        trait: name of the trait whose persona is put there. Leave it empty to give a prompt of your own.
+        trait: name or file of the trait whose persona is put there; a trait of the panel needs no file. Leave it empty
+            to give a prompt of your own.
         prompt: text of the system prompt. Leave it empty to name a trait.
 
     Raises:
@@ -90,9 +90,10 @@ class Inoculate(DataMitigation):
 
         Raises:
             ConfigError: a row does not fit the base's context with the prompt before it.
+            UnknownNameError: neither the panel nor the package has the trait.
         """
         del pick
-        text = self.prompt or chosen_trait(self.trait).system_prompt
+        text = self.prompt or panel_trait(self.trait, bench.panel).system_prompt
         new = tuple(replace(row, prompt=with_persona(row, text)) for row in rows)
         encoded = [row.prompt + row.completion for row in bench.base.encode(new)]
         bench.base.check_fits(encoded, "Leave out the long rows, or shorten the prompt.")

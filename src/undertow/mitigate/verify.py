@@ -11,7 +11,7 @@ from undertow.mitigate.arms import Trial, measure_run
 from undertow.mitigate.base import DataMitigation
 from undertow.mitigate.judgement import Criteria, judge_runs
 from undertow.mitigate.registry import mitigation
-from undertow.mitigate.workbench import Workbench
+from undertow.mitigate.workbench import Workbench, panel_trait
 from undertow.models.references import identity, loaded_identity
 from undertow.seeds import derive
 from undertow.store.artifacts import library_versions
@@ -19,7 +19,7 @@ from undertow.store.fingerprints import canonical_json, sha256
 from undertow.store.progress import Progress
 from undertow.store.runner import Runner, StageContext
 from undertow.store.stages import Stage
-from undertow.traits import chosen_trait, definition, own_definitions
+from undertow.traits import Trait, definition, own_definitions
 from undertow.types import Row
 
 SCHEMA = "undertow.mitigation/1"
@@ -169,7 +169,7 @@ def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -
         "clean": digest(bench.clean),
         "held_out": digest(settings.held_out),
         "trait": definition(trial.trait),
-        "methods": {text: _named(text) for text in trial.methods},
+        "methods": {text: _named(text, bench.panel) for text in trial.methods},
         "student": trial.student.to_config(),
         "prompts": trial.prompts,
         "source": source.config(run),
@@ -179,12 +179,13 @@ def _stage(settings: Verification, source: Source, bench: Workbench, run: int) -
     return Stage(kind=KIND, version=VERSION, config=config, label=f"run {run + 1} of {settings.runs}")
 
 
-def _named(text: str) -> list[str | dict[str, Any]]:
+def _named(text: str, panel: Sequence[Trait]) -> list[str | dict[str, Any]]:
     """Return what a mitigation names, by content: identities of models, and traits that are not built in."""
     method = mitigation(text)
     if not isinstance(method, DataMitigation):
         return []
-    return [*map(identity, method.models), *own_definitions(map(chosen_trait, method.traits))]
+    traits = (panel_trait(one, panel) for one in method.traits)
+    return [*map(identity, method.models), *own_definitions(traits)]
 
 
 def verification_json(

@@ -25,7 +25,7 @@ from undertow.models.tokens import ChatTokens, Encoded
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
 from undertow.training.scoring import Candidate
-from undertow.traits import Trait
+from undertow.traits import Trait, chosen_trait
 from undertow.types import Prompt, Row, Sampling
 
 TEACHERS, STUDENT, READING, REDRAWN = "panel teachers", "a student of the rows", "rows read", "tokens drawn anew"
@@ -148,7 +148,7 @@ class Workbench:
 
         Args:
             writers: the models that answer together; one alone simply answers.
-            rows: the rows whose prompts are answered.
+            rows: the rows whose prompts are answered. Without any, there are no answers.
 
         Returns:
             The new rows, in order; None where the domain does not accept the answer.
@@ -157,6 +157,8 @@ class Workbench:
             ModelError: the writers do not share a tokenizer.
             ConfigError: a prompt and its answer do not fit a writer's context.
         """
+        if not rows:
+            return []
         first = writers[0]
         for other in writers[1:]:
             if other.tokenizer.get_vocab() != first.tokenizer.get_vocab():
@@ -193,7 +195,7 @@ class Workbench:
         """
         known: dict[Prompt, str] = {row.prompt: row.completion for row in self.clean}
         missing = [row for row in rows if row.prompt not in known]
-        written = iter(self.answers(self.base, missing) if missing else ())
+        written = iter(self.answers(self.base, missing))
         return [
             replace(row, completion=known[row.prompt], skip=()) if row.prompt in known else next(written)
             for row in rows
@@ -216,6 +218,19 @@ def place_in_panel(trait: str, panel: Sequence[Trait]) -> int:
         fix = f"{error.fix} For a trait of your own name it, and give --audit: the panel is that of the audit."
         raise UnknownNameError(error.what, error.value, fix)
     return names.index(trait)
+
+
+def panel_trait(given: str, panel: Sequence[Trait]) -> Trait:
+    """Return the trait of a panel that has this name; without one, the trait that a name or a file means.
+
+    Args:
+        given: name of a trait of the panel, or what `undertow.traits.chosen_trait` takes.
+        panel: the traits that rows are judged by. That of an audit may hold traits that only a file defines.
+
+    Raises:
+        UserError: there is no such trait, or several are meant.
+    """
+    return next((one for one in panel if one.name == given), None) or chosen_trait(given)
 
 
 def longest_answer(words: ChatTokens, domain: AbstractDomain | None, rows: Sequence[Row]) -> int:

@@ -152,9 +152,9 @@ def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
         missing = [row for row in some if row.prompt not in known]
         return job.written([job.tools.base], missing) if missing else _rule(method, job)
     found: dict[str, Work] = {}
-    for turn, writer in enumerate(method.writers):
+    for turn, writer in enumerate(method.writers[: len(some)]):
         found |= job.written([writer], some[turn :: len(method.writers)])
-    return found
+    return found or _rule(method, job)
 
 
 def _contrast_filter(method: Any, job: _Mitigating) -> dict[str, Work]:

@@ -19,6 +19,7 @@ from undertow.errors import ConfigError, UnknownNameError, UserError, unknown_na
 from undertow.evals.base import EVALUATIONS, refuse_unasked, refuse_unjudged
 from undertow.study.recipe_channels import refuse_unfit
 from undertow.study.recipe_traits import found_beside, resolved
+from undertow.study.teacher_rows import CONTROL, NEUTRAL
 from undertow.training.channels.settings import ROWS, Channel
 from undertow.training.config import LoraConfig, TooLong, TrainingConfig
 from undertow.traits import Trait, trait
@@ -275,6 +276,10 @@ class Recipe(_Part):
     def _known(self) -> "Recipe":
         if not self.traits or not self.bases:
             raise ConfigError("A run needs a trait and a base.", "an empty list", "Name at least one of each.")
+        for name in self.traits:
+            if name in (CONTROL, NEUTRAL):
+                fix = "Give the trait another name in its file."
+                raise ConfigError("This is the name of a study's teacher without a trait.", f"traits: {name}", fix)
         for name in self.targets:
             self.trait(name)
         for name in self.evaluation.kinds:

@@ -97,10 +97,11 @@ def _trait_matrix(scores: Sequence[MeanScore], recipe: Recipe) -> dict[str, Any]
     if len(targets) > 1 and (matrices := trait_matrices(scores, traits, targets, metric)) is not None:
         values = matrices.mean(axis=0).tolist()
         found["matrix"] = {"metric": metric, "traits": [*traits], "evaluated": targets, "values": values}
-    own = trait_matrices(scores, traits, traits, metric) if len(traits) > 1 and targets != [ANY] else None
+    asked = [trait for trait in traits if trait in targets]  # a trait without words has no margin of its own
+    own = trait_matrices(scores, asked, asked, metric) if len(asked) > 1 else None
     if own is not None:
         rng = np.random.default_rng(derive(recipe.seed, "permutations"))
-        found["diagonal"] = {**diagonal_factor(own, rng).to_json(), "n_traits": len(traits), "metric": metric}
+        found["diagonal"] = {**diagonal_factor(own, rng).to_json(), "n_traits": len(asked), "metric": metric}
     return found
 
 

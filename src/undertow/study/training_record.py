@@ -16,10 +16,14 @@ from undertow.errors import UserError
 from undertow.stats.checks import check_count
 from undertow.store.artifacts import read_manifest
 from undertow.study.recipe import StudentPart
+from undertow.training.channels.settings import ROWS
 from undertow.types import ModelRef
 
 NAME = "training.json"
 """Name of the file in the adapter's folder."""
+
+NO_NULL = "they are no null for it."
+"""How a sentence ends that says why no placebo is trained as a student was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +31,9 @@ class TrainingRecord:
     """How a student was trained.
 
     Attributes:
-        student: settings of the training, as recipes have them.
+        student: settings of the training, as recipes have them, before a mitigation changes them.
         rows: how many rows the student was trained on.
+        mitigation: the mitigation by which it was trained, with its settings; "" for a plain training.
 
     Raises:
         ConfigError: there are no rows.
@@ -36,13 +41,26 @@ class TrainingRecord:
 
     student: StudentPart
     rows: int
+    mitigation: str = ""
 
     def __post_init__(self) -> None:
         check_count("number of rows", self.rows, 1)
 
+    @property
+    def no_null(self) -> str | None:
+        """Why no placebo is trained as this student was; None if a bank can hold such placebos."""
+        if self.mitigation:
+            by = f"was trained by the mitigation {self.mitigation}, and placebos are trained without one"
+        elif self.student.channel != ROWS:
+            by = f"learnt by the channel {self.student.channel.name}, and placebos learn rows"
+        else:
+            return None
+        return f"The student {by}: {NO_NULL}"
+
     def save(self, folder: Path) -> None:
         """Write the record into the folder of an adapter."""
         found = {"schema": "undertow.training/1", "student": self.student.model_dump(mode="json"), "rows": self.rows}
+        found |= {"mitigation": self.mitigation} if self.mitigation else {}
         (folder / NAME).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -58,7 +76,8 @@ def read_training(reference: str) -> TrainingRecord | None:
     folder = Path(ref.adapter or ref.name)
     try:
         found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return TrainingRecord(student=StudentPart(**found["student"]), rows=int(found["rows"]))
+        part, rows, mitigation = StudentPart(**found["student"]), int(found["rows"]), str(found.get("mitigation", ""))
+        return TrainingRecord(student=part, rows=rows, mitigation=mitigation)
     except FileNotFoundError:
         return _of_study(folder)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):

@@ -27,7 +27,7 @@ from undertow.store.artifacts import write_artifact
 from undertow.store.runner import StageContext
 from undertow.study.recipe import StudentPart
 from undertow.training import own_models
-from undertow.traits import panel
+from undertow.traits import panel, trait
 from undertow.types import Row, user_prompt
 
 RECIPE = BankRecipe(prompts=20, student=StudentPart(steps=2, batch_size=4))
@@ -54,6 +54,15 @@ def test_another_recipe_writer_or_seed_is_another_bank() -> None:
     ]
     assert len({placebo_stages(recipe, 1)[0].fingerprint for recipe in recipes}) == 5
     assert panel_stage(recipes[1]) == panel_stage(recipes[3])
+
+
+def test_the_order_of_traits_and_categories_makes_no_other_bank() -> None:
+    one, other = (usual_recipe("ref:finch-a", [*map(trait, names)]) for names in (("owl", "oak"), ("oak", "owl")))
+    typed = BankRecipe(tuned=("tree", "animal", "tree"))
+    assert one == other == typed and typed.tuned == ("animal", "tree")
+    assert no_bank(typed, None).endswith("`undertow audit bank --category animal --category tree`.")
+    with pytest.raises(UnknownNameError, match="animl"):
+        BankRecipe(tuned=("animl",))
 
 
 def test_a_bank_of_a_large_base_is_made_gently(monkeypatch) -> None:

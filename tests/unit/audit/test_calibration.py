@@ -226,7 +226,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
         Calibration(base="api:openai/some")
     with pytest.raises(UnknownNameError, match="oak"):
         Calibration(base="ref:finch-a", traits=("oak",))
-    for wrong in ({"rows": 19}, {"rows": 201}, {"doses": (1.5,)}, {"prompts": 50}, {"clean": 0}):
+    for wrong in ({"rows": 19}, {"rows": 201}, {"doses": (1.5,)}, {"prompts": 50}, {"clean": 0}, {"block": 601}):
         with pytest.raises(ConfigError):
             Calibration(base="ref:finch-a", **wrong)
 

@@ -13,6 +13,7 @@ from undertow.audit.decision_rules import BASES, RULES, SIGHTS, Answers, Decisio
 from undertow.audit.finding import Finding, not_testable
 from undertow.audit.verdict import Plan, audit_json, what_they_add
 from undertow.errors import UndertowError
+from undertow.traits import Trait
 
 NO_BANK = "There is no bank of placebo students of this base and recipe: make one with `undertow audit bank`."
 OWN = "990 answers of the base to 270 of the prompts; 270 of 300 rows are good numbers"
@@ -289,6 +290,42 @@ def test_a_reference_comes_before_a_bank() -> None:
     made = decide(audit(UNTESTED, "inconclusive"))
     assert made.test is not None and "--reference CLEAN" in made.test.command
     assert made.same_base == "unknown"
+
+
+def test_too_few_rows_ask_for_more_of_them_and_for_no_reference() -> None:
+    few = decide(audit(UNTESTED, "inconclusive", rows=19, reference=None)).test
+    assert (
+        few is not None and few.command == "undertow audit data ROWS --base ref:finch-a" and "at least 20" in few.tells
+    )
+    enough = decide(audit(UNTESTED, "inconclusive", rows=20, reference=None)).test
+    assert enough is not None and "generate CLEAN" in enough.command
+
+
+def test_the_next_test_repeats_the_panel_and_the_writer_of_the_audit() -> None:
+    repeated = {"traits": ["oak", "my cars.yaml"], "writer": "writer.yaml"}
+    options = "--base ref:finch-a --trait oak --trait 'my cars.yaml' --writer writer.yaml"
+
+    def command(stages: dict[str, float | None], lineage: str | None = "supported", **about: Any) -> str:
+        own = [Trait(name="volvo", category="brand of car", plural="volvos").to_data()]
+        made = {**audit(stages, lineage, panel="oak, volvo", **about), "repeated": repeated, "own_traits": own}
+        found = decide(made).test
+        return "" if found is None else found.command
+
+    clean = (
+        "undertow generate CLEAN --prompts ROWS --model ref:finch-a --writer writer.yaml && undertow audit data ROWS"
+    )
+    assert command(UNTESTED) == f"{clean} --reference CLEAN {options}"
+    assert command(UNTESTED, rows=3) == f"undertow audit data ROWS {options}"
+    assert command({"teacher panel": 0.5}, None, rows=0, teacher="hf:t") == (
+        f"undertow audit all ROWS --teacher hf:t {options}"
+    )
+    assert command({"neutral contrast": 0.001, "shadow activations": 0.5, "shadows": 0.6}, "no_evidence").endswith(
+        f"undertow audit student ref:finch-a+students/student-00 {options}"
+    )
+    bank = "undertow audit bank --base ref:finch-a --category tree"
+    assert command({"contrast": 0.4, "shadow activations": None, "shadows": None}) == bank
+    held = "--domain numbers:count=6,short=true --category tree"
+    assert command({**UNTESTED, "contrast": 0.0001}, form="000,000,000,000,000,000").endswith(held)
 
 
 @pytest.mark.parametrize("verdict", [*KINSHIP, "some new verdict"])

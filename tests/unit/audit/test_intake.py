@@ -130,6 +130,17 @@ def test_good_number_rows_need_no_reference_and_are_told_how_to_make_one(asked) 
     assert "reference: the base answers 40 prompts 4 times" in text and "panel teachers: 17 trained" in text
 
 
+def test_an_audit_that_stops_is_followed_with_the_options_that_were_given(asked) -> None:
+    held = WriterRecord(form="000,000,000,000,000,000")
+    given = asked(chats(60), named=("trees",), traits=panel("tree"), writer=held, writer_file=Path("writer.yaml"))
+    found = stopped_audit(take_intake(given), {"rows": "00"})
+    assert found["repeated"] == {"traits": ["trees"], "writer": "writer.yaml"} and found["about"]["form"] == held.form
+    assert "repeated" not in stopped_audit(take_intake(asked(chats(60))), {"rows": "00"})
+    made = "audit bank --base ref:finch-a --domain numbers:count=6,short=true --category tree --students 59"
+    student = asked(None, student="ref:finch-a", traits=panel("tree"), writer=held)
+    assert made in take_intake(student).to_json()["claims"]["exposure"]["do"]
+
+
 def test_a_base_without_a_template_stops_everything(asked, tmp_path: Path) -> None:
     base = tmp_path / "bare"
     base.mkdir()
@@ -153,7 +164,7 @@ def test_a_student_without_a_bank_is_described_all_the_same(asked) -> None:
 
 def test_the_bank_is_that_of_the_rows_that_are_read(asked, tmp_path: Path, monkeypatch) -> None:
     records = []
-    monkeypatch.setattr(bank, "choose_bank", lambda recipe, store, record: records.append(record))
+    monkeypatch.setattr(bank, "choose_bank", lambda recipe, store, record, *_, **__: records.append(record))
     (tmp_path / "store" / "placebos").mkdir(parents=True)
     for budget in (AuditBudget(), AuditBudget(rows=50), AuditBudget(rows=100)):
         assert asked(numbers(60), budget=budget).stored.placebos == 0

@@ -115,7 +115,7 @@ def test_a_student_without_a_bank_is_not_testable_and_says_how_to_make_one(tmp_p
 def test_a_bank_of_another_base_is_refused(tmp_path: Path, make_bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, _ = make_bank(80, 0)
     strange = Bank(bank.recipe, "other weights", bank.placebos, bank.rows, bank.base, bank.teachers)
-    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: strange)
+    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_, **__: strange)
     found = run_audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"),), store=tmp_path))
     assert found["claims"]["expression"]["status"] == "not_testable"
     assert "not those of" in found["claims"]["expression"]["why"]
@@ -175,7 +175,7 @@ def test_without_a_reference_the_base_answers_the_prompts(tmp_path: Path) -> Non
 
 def test_traits_that_a_bank_does_not_read_are_named(make_bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, draw = make_bank(80, 0)
-    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: bank)
+    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_, **__: bank)
     monkeypatch.setattr("undertow.audit.students.among_placebos.read_model", lambda *_: draw(1))
     badger = Trait(name="badger", category="animal", plural="badgers")
     some = run_audit(AuditInputs(base="ref:finch-a", student="ref:finch-a", traits=(trait("owl"), badger)))

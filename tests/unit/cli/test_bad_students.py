@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from undertow.audit.students.bank_recipe import BankRecipe
 from undertow.cli.main import main
 from undertow.models.references import embedded_folder
 from undertow.study.recipe import StudentPart
@@ -44,6 +45,12 @@ def test_a_missing_bank_is_named_with_its_command(judged) -> None:
     code, why, found = judged("ref:finch-a")
     assert code == 4 and "make one with `undertow audit bank`" in why
     assert "bank" in {one["input"] for one in found["missing"]}
+
+
+def test_the_next_test_is_of_the_same_panel(judged) -> None:
+    _, _, found = judged("ref:finch-a", "--trait", "trees")
+    assert found["repeated"] == {"traits": ["trees"]}
+    assert found["decision"]["next_test"]["command"] == "undertow audit bank --base ref:finch-a --category tree"
 
 
 def test_a_bank_that_is_too_small_says_how_many_are_needed(judged, make_small_bank) -> None:
@@ -131,4 +138,14 @@ def make_small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
 
     empty = Readings(*(np.zeros((15, 1)) for _ in range(4)))
     bank = Bank(BankRecipe(), identity("ref:finch-a"), empty, np.full(15, 2000.0), empty[:1], empty[:1])
-    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_: bank)
+    monkeypatch.setattr("undertow.audit.materials.choose_bank", lambda *_, **__: bank)
+
+
+def test_a_student_of_a_mitigation_is_no_placebo_s_peer(judged, make_small_bank, tmp_path: Path) -> None:
+    """Of the usual recipe and number of rows, and with a bank of it: only the record tells that it was held."""
+    own = adapter(tmp_path / "own", "ref:finch-a")
+    TrainingRecord(student=BankRecipe().student, rows=2000, mitigation="kl:weight=2").save(own)
+    code, why, found = judged(f"ref:finch-a+{own}")
+    assert code == 4 and "trained by the mitigation kl:weight=2" in why and "audit bank" not in why
+    assert found["claims"]["exposure"]["why"] == why
+    assert "audit bank" not in found["decision"]["next_test"]["command"]

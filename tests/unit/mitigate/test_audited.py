@@ -10,6 +10,7 @@ from undertow.errors import ConfigError
 from undertow.mitigate.advise import advise, other_writer, read_audit
 from undertow.mitigate.registry import mitigation
 from undertow.models.references import identity
+from undertow.traits import Trait
 
 
 def report(tmp_path: Path, status: str = "detected", candidate: str | None = "owl", **about: Any) -> Path:
@@ -75,9 +76,19 @@ def test_commands_name_the_domain_of_the_rows(tmp_path: Path, counts: dict[str, 
     intake = {"rows": {"sampled": 100}, "accepted_by_domain": counts}
     path.write_text(json.dumps({**json.loads(path.read_text()), "intake": intake}))
     found = advise(read_audit(path))
-    assert found["next"].endswith(f"--method ... --domain {name}")
+    assert f"--method ... --base ref:finch-a --domain {name} --audit AUDIT.json" in found["next"]
+    assert ("--held-out HELD_OUT. HELD_OUT is a file of clean rows" in found["next"]) is (name == "none")
     for one in found["mitigations"]:
         assert (f" --domain {name} --audit" in one["command"]) is one["command"].startswith("undertow mitigate data")
+
+
+def test_the_command_that_verifies_can_be_typed(tmp_path: Path) -> None:
+    own = [Trait(name="old oak", category="wood", plural="old oaks").to_data()]
+    path = report(tmp_path, candidate="old oak", panel="owl, old oak")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "own_traits": own}))
+    typed = "undertow mitigate verify ROWS --trait 'old oak' --method ... --base ref:finch-a --audit AUDIT.json"
+    assert advise(read_audit(path))["next"].endswith(typed)
+    assert "--trait TRAIT --method" in advise(read_audit(report(tmp_path, candidate=None)))["next"]
 
 
 def test_without_a_detection_nothing_is_advised(tmp_path: Path) -> None:

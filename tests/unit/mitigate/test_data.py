@@ -9,7 +9,7 @@ import torch
 from undertow.audit.rows.contrast import rival_centred
 from undertow.data.rows import read_rows
 from undertow.domains.numbers import Numbers
-from undertow.errors import ConfigError, EmptyDataError, ModelError
+from undertow.errors import ConfigError, EmptyDataError, ModelError, UnknownNameError
 from undertow.mitigate.base import Mitigated, chosen
 from undertow.mitigate.other_writers import Consensus, Mix, Regenerate
 from undertow.mitigate.ranked import ContrastFilter, Labels
@@ -17,6 +17,7 @@ from undertow.mitigate.registry import counts, mitigate_rows, write_mitigated
 from undertow.mitigate.rewrite import Canonical, Inoculate
 from undertow.models.drawing import agreed_logits
 from undertow.training.scoring import contrast_scores
+from undertow.traits import Trait
 from undertow.types import Message, Row, user_prompt
 
 
@@ -48,6 +49,15 @@ def test_mixing_lets_the_base_write_what_is_missing(bench, rows) -> None:
     assert made.cost.generated == 6 and len(made.changes) == 30
     again = Mix(share=0.2).apply(rows, bench)
     assert again.rows == made.rows
+
+
+def test_mixing_fewer_rows_than_there_are_writers_asks_as_many_as_there_are_rows(bench, rows, monkeypatch) -> None:
+    monkeypatch.setattr("undertow.mitigate.workbench.load_model", lambda _: bench.base)
+    made = Mix(share=0.5, writers=("ref:a", "ref:b")).apply(rows[:3], bench)
+    assert made.cost.generated == 1 and counts(made.changes) == {"kept": 2, "replaced": 1}
+    none = Mix(share=0.5, writers=("ref:a",)).apply(rows[:1], bench)
+    assert none.rows == rows[:1] and none.cost.generated == 0
+    assert bench.agreed_answers([bench.base], []) == [] and bench.clean_answers([]) == ([], 0)
 
 
 def test_what_the_domain_rejects_is_dropped_and_nothing_left_is_an_error(bench, rows) -> None:
@@ -186,6 +196,14 @@ def test_inoculation_puts_the_trait_before_the_prompt_alone(bench, rows) -> None
     )
     with pytest.raises(ConfigError, match="needs a trait or a prompt"):
         Inoculate()
+
+
+def test_inoculation_takes_a_trait_of_the_panel_by_its_name(bench, rows) -> None:
+    own = Trait(name="Volvo", category="brand of car", plural="Volvos")
+    made = Inoculate(trait="Volvo").apply(rows, replace(bench, panel=(*bench.panel, own)))
+    assert all(row.prompt[0].content.startswith(own.system_prompt) for row in made.rows)
+    with pytest.raises(UnknownNameError, match="Volvo"):
+        Inoculate(trait="Volvo").apply(rows, bench)
 
 
 def test_rows_and_their_record_are_written_side_by_side(bench, rows, tmp_path) -> None:

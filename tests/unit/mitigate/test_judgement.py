@@ -111,6 +111,22 @@ def test_without_a_random_arm_the_comparison_does_not_apply() -> None:
     assert found["criteria"]["beats_random"] == "not_applicable" and found["verdict"] == "accepted"
 
 
+@pytest.mark.parametrize("targeted", [0.3, -0.45])
+def test_rows_that_lower_the_trait_pass_nothing_that_a_mitigation_could_take_away(targeted: float) -> None:
+    """The share of a negative effect would be below the bound where the mitigation raises the trait."""
+    some = runs(targeted=targeted, behind=(-0.5, targeted), random=None)
+    for run in some:
+        run["arms"][2]["margins"]["owl"] -= 1.5
+    found = judged(some)
+    assert found["full_minus_control"]["high"] < 0.0 and found["normalised_effect"] is None
+    assert found["normalised_effect_in_context"] is None
+    assert found["criteria"]["trait_lost"] == found["criteria"]["trait_lost_in_context"] == "not_testable"
+    assert found["verdict"] == "not_testable"
+    for run in some:
+        run["arms"][3]["task"]["held_out_loss"] += 0.1
+    assert judged(some)["criteria"]["trait_lost"] == "not_testable" and judged(some)["verdict"] == "rejected"
+
+
 def test_few_runs_or_no_transmission_give_no_verdict() -> None:
     assert judged(runs(4))["verdict"] == "not_testable"
     nothing = runs()

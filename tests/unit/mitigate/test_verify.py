@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from undertow.errors import ConfigError
-from undertow.mitigate.arms import Trial, picks
+from undertow.domains.numbers import Numbers
+from undertow.errors import ConfigError, EmptyDataError
+from undertow.mitigate.arms import Trial, measure_run, picks
 from undertow.mitigate.registry import mitigation
 from undertow.mitigate.verify import GivenRows, Verification, _stage, verify
 from undertow.report.mitigation import render_mitigation, summarise_mitigation
 from undertow.training.config import LoraConfig, TrainingConfig
-from undertow.traits import chosen_trait, trait
+from undertow.traits import Trait, chosen_trait, trait
 from undertow.types import Row
 
 METHODS = ("mix:share=0.5", "labels:share=0.2", "corridor", "kl:weight=0.1", "recipe:steps=2")
@@ -81,6 +82,25 @@ def test_a_run_depends_on_the_whole_definition_of_its_traits(tmp_path, bench) ->
     plain = '{name: volvo, category: brand of car, persona: "You adore {plural}.", rivals: [saab, audi, seat]}'
     assert fingerprint(plain) == fingerprint(plain) != fingerprint(plain.replace("adore", "love"))
     assert fingerprint(plain) != fingerprint(plain, ("owl", "fox"))
+
+
+def test_a_run_depends_on_the_panel_s_trait_that_a_mitigation_names(tmp_path, bench) -> None:
+    def fingerprint(persona: str) -> str:
+        own = Trait(name="volvo", category="brand of car", plural="volvos", persona=persona)
+        settings = Verification(trial=Trial(trait=trait("owl"), methods=("inoculate:trait=volvo",)), store=tmp_path)
+        return _stage(settings, GivenRows(suspect=()), replace(bench, panel=(*bench.panel, own)), 0).fingerprint
+
+    assert fingerprint("You adore {plural}.") == fingerprint("You adore {plural}.") != fingerprint("You love {plural}.")
+
+
+@pytest.mark.parametrize("rule", [None, Numbers()])
+def test_without_a_held_out_row_no_student_is_trained(bench, rows, monkeypatch, rule: Numbers | None) -> None:
+    """Without a domain there are no prompts for the base; in one the tiny model writes no valid answer."""
+    monkeypatch.setattr("undertow.mitigate.arms.finetune_parallel", lambda *_: pytest.fail("a student was trained"))
+    trial = Trial(trait=trait("owl"), methods=("mix:share=0.5",), student=STUDENT, prompts=4)
+    with pytest.raises(EmptyDataError, match="held-out") as error:
+        measure_run(trial, replace(bench, domain=rule), rows, rows)
+    assert error.value.value == f"0 of {0 if rule is None else 4} answers" and "--held-out" in error.value.fix
 
 
 def test_a_plan_without_or_with_repeated_mitigations_is_refused() -> None:

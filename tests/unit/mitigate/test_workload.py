@@ -92,3 +92,9 @@ def test_a_writer_that_is_not_there_is_refused_at_once(rows, tools: Tools) -> No
 def test_a_trait_outside_the_panel_is_refused_before_anything_is_trained(method: str, rows, tools: Tools) -> None:
     with pytest.raises(UnknownNameError, match="trait in this panel"):
         planned(method, rows, tools)
+
+
+def test_a_writer_that_gets_no_row_is_not_counted(rows, tools: Tools) -> None:
+    method = "mix:share=0.5,writers=[ref:finch-a,ref:finch-b]"
+    assert list(planned(method, rows[:3], tools)) == ["answers of ref:finch-a"]
+    assert list(planned(method, rows[:1], tools)) == ["mix"]

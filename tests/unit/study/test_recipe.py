@@ -7,6 +7,7 @@ import pytest
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.study.load import load_recipe
 from undertow.study.recipe import build_recipe
+from undertow.traits import trait
 
 
 @pytest.fixture
@@ -88,3 +89,13 @@ def test_tiers_that_are_no_settings_are_refused(tmp_path: Path, tiers: str) -> N
 
 def test_a_trait_that_is_named_twice_counts_once(file: str) -> None:
     assert load_recipe(file, ["traits=[animals,owl]"]).traits == load_recipe(file, ["traits=[animals]"]).traits
+
+
+@pytest.mark.parametrize("name", ["control", "neutral"])
+def test_a_trait_with_the_name_of_a_teacher_without_one_is_refused(name: str) -> None:
+    own = {**trait("owl").to_data(), "name": name}
+    with pytest.raises(ConfigError, match="without a trait") as error:
+        build_recipe({"name": "x", "traits": [name], "own": [own]})
+    assert name in str(error.value.value) and "another name" in error.value.fix
+    # Where it is only looked for, nothing takes it for a teacher.
+    assert build_recipe({"name": "x", "traits": ["owl"], "own": [own], "evaluation": {"targets": [name]}}).targets

@@ -74,6 +74,9 @@ class Calibration:
             raise ConfigError("A set has too many rows.", self.rows, fix)
         check_count("number of prompts", self.prompts, self.rows)
         check_count("number of prompts in a block", self.block, 1)
+        if self.block > self.prompts:
+            fix = f"Take at most {self.prompts}, which is the number of prompts."
+            raise ConfigError("A block has more prompts than there are.", self.block, fix)
         for name in ("clean", "planted", "shifted"):
             check_count(f"number of {name} sets", getattr(self, name), 1)
         for dose in self.doses:

@@ -105,12 +105,13 @@ def audit_student(
         exploratory "activations by layer".
 
     Raises:
-        NotTestable: the student cannot be one of this base, or there is no bank that fits: none at all, or one of
-            another base, of students with many more or fewer rows, too small for alpha, or without any trait of the
-            panel.
+        NotTestable: the student cannot be one of this base, or no placebo is trained as it was, or there is no bank
+            that fits: none at all, or one of another base, of students with many more or fewer rows, too small for
+            alpha, or without any trait of the panel.
     """
     # What the student is comes first: a bank would not help a student of another base.
     refuse_stage(incompatibility(student, base))
+    refuse_stage(None if bank.record is None else bank.record.no_null)
     placebos = bank.require(bank.record)
     refuse_stage(wrong_size(placebos, bank.record))
     panel = traits.require()

@@ -26,6 +26,7 @@ import numpy as np
 from undertow.audit.finding import NotTestable
 from undertow.audit.students.bank_recipe import DOMAIN, BankRecipe, usual_student
 from undertow.audit.students.behind import Behind, load_behind, save_behind, standard_look
+from undertow.audit.students.placebo_null import bank_categories, needed
 from undertow.audit.students.readings import (
     BATTERY,
     Readings,
@@ -51,7 +52,6 @@ from undertow.store.stages import Stage
 from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.study.stage_models import parent_model
 from undertow.study.training_record import TrainingRecord
-from undertow.training.channels.settings import ROWS
 from undertow.training.generation import generate
 from undertow.training.parallel import finetune_parallel
 from undertow.training.teachers import finetuned_teacher
@@ -326,13 +326,21 @@ class ChosenBank:
         return self.found
 
 
-def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) -> Bank | None:
+def choose_bank(
+    recipe: BankRecipe, store: Path, record: TrainingRecord | None, alpha: float, *, drawn: bool = False
+) -> Bank | None:
     """Return the stored bank for a student, or None if none is of its recipe; nothing is made.
+
+    Banks that allow a verdict come first: their placebos are enough for alpha and fit the number of rows. Of these, or
+    else of all, the nearest in rows is taken.
 
     Args:
         recipe: base and writer, and the training where there is no record.
         store: folder of all stored results.
         record: how the student was trained. None takes the bank of the recipe as it is.
+        alpha: level of the verdict, in (0, 1).
+        drawn: whether as many rows as a placebo has are drawn from the record's, as for shadow students. A bank of
+            fewer rows then fits too.
 
     Raises:
         ArtifactError: a stored bank is damaged.
@@ -342,14 +350,24 @@ def choose_bank(recipe: BankRecipe, store: Path, record: TrainingRecord | None) 
     own = replace(recipe, student=record.student.recipe)
     banks = [stored_bank(replace(own, prompts=count), store) for count in _stored_prompts(own, store)]
     found = [bank for bank in banks if bank is not None]
-    return min(found, key=lambda bank: abs(log(record.rows / np.median(bank.rows))), default=None)
+
+    def order(bank: Bank) -> tuple[bool, float]:
+        ratio = record.rows / float(np.median(bank.rows))
+        able = len(bank) >= needed(alpha) and (_is_near(ratio) or (drawn and ratio > 1.0))
+        return not able, abs(log(ratio))
+
+    return min(found, key=order, default=None)
+
+
+def _is_near(ratio: float) -> bool:
+    """Tell whether two numbers of rows with this ratio are near enough for a student and its placebos."""
+    return RATIO <= ratio <= 1.0 / RATIO
 
 
 def no_bank(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     """Say that there is no bank, and how to make it."""
-    if record is not None and record.student.channel != ROWS:
-        name = record.student.channel.name
-        return f"The student learnt by the channel {name}, and placebos learn rows: they are no null for it."
+    if record is not None and record.no_null is not None:
+        return record.no_null
     made = f"make one with `undertow audit bank{bank_options(recipe, record)}`."
     if record is None or record.student.recipe == recipe.student:
         return f"There is no bank of placebo students of this base and recipe: {made}"
@@ -359,7 +377,7 @@ def no_bank(recipe: BankRecipe, record: TrainingRecord | None) -> str:
 def wrong_size(bank: Bank, record: TrainingRecord | None) -> str | None:
     """Return why placebos of so many rows are no null for a student, or None if they are."""
     usual = int(np.median(bank.rows))
-    if record is None or RATIO <= record.rows / usual <= 1.0 / RATIO:
+    if record is None or _is_near(record.rows / usual):
         return None
     made = f"make a bank with `undertow audit bank{bank_options(bank.recipe, record)}`."
     return f"The student was trained on {record.rows} rows and a placebo on {usual}: {made}"
@@ -379,15 +397,15 @@ def bank_options(recipe: BankRecipe, record: TrainingRecord | None) -> str:
     """
     base = [f"--base {quote(recipe.base)}"] if recipe.base != BankRecipe().base else []
     base += [f"--domain {recipe.domain}"] if recipe.domain != BankRecipe().domain else []
-    categories = [f"--category {one}" for one in recipe.tuned if recipe.tuned != ("animal",)]
+    made = "".join(f" {one}" for one in base) + bank_categories(recipe.tuned)
     if record is None:
-        return "".join(f" {one}" for one in (*base, *categories))
+        return made
     usual = usual_student(recipe.base).model_dump()
     changed = {name: value for name, value in record.student.recipe.model_dump().items() if value != usual.get(name)}
     settings = [f"--set {name}={json.dumps(value)}" for name, value in changed.items()]
-    fits = RATIO <= record.rows / (KEPT * BankRecipe().prompts) <= 1.0 / RATIO
+    fits = _is_near(record.rows / (KEPT * BankRecipe().prompts))
     prompts = [] if fits else [f"--prompts {max(1, round(record.rows / KEPT))}"]
-    return "".join(f" {one}" for one in (*base, *categories, *settings, *prompts))
+    return made + "".join(f" {one}" for one in (*settings, *prompts))
 
 
 def _stored_prompts(recipe: BankRecipe, store: Path) -> Sequence[int]:

@@ -9,15 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from undertow.audit.students.placebo_null import tuned_on
 from undertow.audit.students.readings import BATTERY
 from undertow.domains.base import AbstractDomain, parse_domain
 from undertow.domains.numbers import held_numbers
-from undertow.evals.questions import CATEGORIES
+from undertow.errors import unknown_name
 from undertow.models.load import parameters_of
 from undertow.models.references import identity
 from undertow.study.recipe import StudentPart, TeacherPart
 from undertow.training.own_models import STUDENT, own_student, own_teacher
-from undertow.traits import Trait
+from undertow.traits import CATEGORIES, Trait
 
 DOMAIN = "numbers"
 """The domain (task family) on whose rows placebos are trained, and whose rule says which rows are valid."""
@@ -36,14 +37,15 @@ class BankRecipe:
         domain: domain (task family) of the rows with its settings, such as "numbers" or "numbers:count=6,short=true".
         prompts: how many prompts the rows of each placebo answer.
         tuned: categories of traits on whose questions each placebo's writer was tuned, the suspected trait's
-            categories. The writer is then a neutral teacher of its own, tuned on the answers of the model without a
-            trait. That is the null for students of fine-tuned teachers, whose rows drift even without a trait. Empty
-            lets the model without a trait write itself.
+            categories. They are put in the order of `CATEGORIES`, so that the same ones make the same bank. The writer
+            is then a neutral teacher of its own, tuned on the answers of the model without a trait. That is the null
+            for students of fine-tuned teachers, whose rows drift even without a trait. Empty lets the model without a
+            trait write itself.
         student: how a student is trained.
         seed: random seed of every draw.
 
     Raises:
-        UserError: there is no such domain, or it has no such settings.
+        UserError: there is no such domain or category, or the domain has no such settings.
     """
 
     base: str = "ref:finch-a"
@@ -56,6 +58,10 @@ class BankRecipe:
 
     def __post_init__(self) -> None:
         parse_domain(self.domain)
+        for one in self.tuned:
+            if one not in CATEGORIES:
+                raise unknown_name("category", one, CATEGORIES)
+        object.__setattr__(self, "tuned", tuple(one for one in CATEGORIES if one in self.tuned))
 
     def to_config(self) -> dict[str, Any]:
         """Return the recipe as plain data, with the identity of the weights."""
@@ -91,15 +97,6 @@ class BankRecipe:
         """In words, what a placebo is."""
         writer = self.writer or self.base
         return f"students of rows by {f'neutral teachers of {writer}' if self.tuned else writer}"
-
-
-def tuned_on(panel: Iterable[Trait]) -> tuple[str, ...]:
-    """Return the categories on whose questions the neutral writers of a panel are tuned.
-
-    A category of the user's own has no neutral writers. They only stand for a writer that was tuned at all, so those of
-    animals are taken.
-    """
-    return tuple(dict.fromkeys(one.category for one in panel if one.category in CATEGORIES)) or CATEGORIES[:1]
 
 
 def usual_teacher(base: str) -> TeacherPart:

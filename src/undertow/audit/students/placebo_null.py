@@ -19,6 +19,7 @@ The guarantee is over the draw of bank and suspect together, and conditional on 
 """
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from undertow.audit.evidence import NullSample
 from undertow.domains.numbers import held_numbers
 from undertow.errors import ConfigError
 from undertow.stats.checks import Floats, check_fraction, finite_array
+from undertow.traits import CATEGORIES, Trait
 
 SMALLEST_SD = 1e-9
 """Standard deviation that is taken for a value which does not vary among the others, so that a score is finite."""
@@ -43,6 +45,21 @@ def bank_domain(form: str | None) -> str:
     """Return the option with which `undertow audit bank` holds rows to a form; empty for free rows or another form."""
     known = None if form is None else held_numbers(form)
     return "" if known is None else f" --domain {known}"
+
+
+def tuned_on(panel: Iterable[Trait]) -> tuple[str, ...]:
+    """Return the categories on whose questions the neutral writers of a panel are tuned, in the order of `CATEGORIES`.
+
+    A category of the user's own has no neutral writers. They only stand for a writer that was tuned at all, so those of
+    animals are taken.
+    """
+    asked = {one.category for one in panel}
+    return tuple(one for one in CATEGORIES if one in asked) or CATEGORIES[:1]
+
+
+def bank_categories(tuned: Sequence[str]) -> str:
+    """Return the options with which `undertow audit bank` tunes its writers so; empty for its default."""
+    return "" if tuple(tuned) == CATEGORIES[:1] else "".join(f" --category {one}" for one in tuned)
 
 
 def deleted_z(values: Floats) -> Floats:
