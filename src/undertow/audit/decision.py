@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from undertow.audit.decision_answers import Result, base_known, is_check, student_of, trait_seen
+from undertow.audit.decision_answers import Result, base_known, is_check, student_of, trait_seen, untestable
 from undertow.audit.decision_rules import (
     ANSWER,
     MEND,
@@ -176,11 +176,8 @@ def _unknown(result: Result, test: NextTest | None) -> tuple[str, ...]:
     if is_check(result):
         lines += [f"{line[:1].upper()}{line[1:]}" for line in result.get("not_looked_at", ())]
     else:
-        by_reason: dict[str, list[str]] = {}
-        for name, one in result["claims"].items():
-            if one["status"] == "not_testable":
-                by_reason.setdefault(str(one["why"]).rstrip("."), []).append(name)
-        lines += [f"{' and '.join(names).capitalize()}: {why}." for why, names in by_reason.items()]
+        reasons = untestable(result["claims"])
+        lines += [f"{' and '.join(names).capitalize()}: {why}." for why, names in reasons.items()]
     if test is not None:
         lines.append(f"After the next test: {test.leaves}.")
     return (*lines, ALWAYS_UNKNOWN)

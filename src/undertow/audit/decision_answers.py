@@ -123,6 +123,15 @@ def _without_lineage(audit: Result) -> Known:
     return Known("unknown", "no teacher was given, and the rows do not say whose base wrote them")
 
 
+def untestable(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the names of the claims that could not be tested, by the reason without its period."""
+    reasons: dict[str, list[str]] = {}
+    for name, one in claims.items():
+        if one["status"] == "not_testable":
+            reasons.setdefault(str(one["why"]).rstrip("."), []).append(name)
+    return reasons
+
+
 def student_of(result: Result) -> str | None:
     """Return the reference of the student that was audited, or None."""
     return None if is_check(result) else result["about"].get("student")

@@ -87,3 +87,14 @@ def check_count(name: str, value: int, minimum: int) -> None:
     """
     if value < minimum:
         raise ConfigError(f"The {name} is too small.", value, f"Give at least {minimum}.")
+
+
+def check_hits(hits: int, n: int) -> None:
+    """Refuse a number of draws below 1, or hits outside [0, n].
+
+    Raises:
+        ConfigError: n is below 1, or hits lies outside [0, n].
+    """
+    check_count("number of draws", n, 1)
+    if not 0 <= hits <= n:
+        raise ConfigError("The hits lie outside [0, n].", f"{hits} of {n}", "Pass 0 <= hits <= n.")
