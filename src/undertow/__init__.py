@@ -55,50 +55,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AuditInputs",
-    "Finding",
-    "GivenRows",
-    "LoraConfig",
-    "Recipe",
-    "Row",
-    "Sampling",
-    "Score",
-    "StopAt",
-    "TrainingConfig",
-    "Trait",
-    "Trial",
-    "UndertowCallback",
-    "UndertowError",
-    "Verification",
-    "Workbench",
-    "__version__",
-    "audit_lineage",
-    "check_audit",
-    "check_detector",
-    "check_model",
-    "check_teacher",
-    "data_mitigation",
-    "domain",
-    "evaluate",
-    "filter_rows",
-    "finetune",
-    "finetune_parallel",
-    "finetuned_teacher",
-    "generate",
-    "load_model",
-    "load_recipe",
-    "mitigate_rows",
-    "plan_study",
-    "read_rows",
-    "run_audit",
-    "run_study",
-    "show_run",
-    "trait",
-    "verify",
-    "write_rows",
-]
-
 _ROOMS = {
     "load_model": "models.load",
     "check_model": "training.model_contract",
@@ -142,6 +98,8 @@ _ROOMS = {
     "UndertowError": "errors",
 }
 """The module of each public name, without "undertow."."""
+
+__all__ = sorted([*_ROOMS, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 moved.put_up()
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from undertow.audit.decision_answers import Result, base_known, defects_of, is_check, is_of_rows, student_of, trait_seen
+from undertow.audit.decision_answers import Result, base_known, is_check, student_of, trait_seen, untestable
 from undertow.audit.decision_rules import (
     ANSWER,
     MEND,
@@ -104,9 +104,9 @@ def decide(result: Result) -> Decision:
     Args:
         result: plain data of an audit (undertow.audit/1, with or without "defects") or of a check (undertow.check/1).
     """
-    known, defects = base_known(result), defects_of(result)
+    known, defects = base_known(result), result.get("defects") or ()
     seen = trait_seen(result, known.same_base)
-    own = [one for one in defects if is_of_rows(one)]
+    own = [one for one in defects if one.get("of") != "reference"]  # one of the reference asks for another reference
     rule = rule_for(Answers(defect=bool(own), same_base=known.same_base, sight=seen.sight))
     test = next_test(result, known.same_base, seen.sight) if _is_open(rule.do, seen.sight, result) else None
     return Decision(
@@ -176,11 +176,8 @@ def _unknown(result: Result, test: NextTest | None) -> tuple[str, ...]:
     if is_check(result):
         lines += [f"{line[:1].upper()}{line[1:]}" for line in result.get("not_looked_at", ())]
     else:
-        by_reason: dict[str, list[str]] = {}
-        for name, one in result["claims"].items():
-            if one["status"] == "not_testable":
-                by_reason.setdefault(str(one["why"]).rstrip("."), []).append(name)
-        lines += [f"{' and '.join(names).capitalize()}: {why}." for why, names in by_reason.items()]
+        reasons = untestable(result["claims"])
+        lines += [f"{' and '.join(names).capitalize()}: {why}." for why, names in reasons.items()]
     if test is not None:
         lines.append(f"After the next test: {test.leaves}.")
     return (*lines, ALWAYS_UNKNOWN)

@@ -123,19 +123,13 @@ def _without_lineage(audit: Result) -> Known:
     return Known("unknown", "no teacher was given, and the rows do not say whose base wrote them")
 
 
-def defects_of(result: Result) -> list[Mapping[str, Any]]:
-    """Return the defects of the rows and of their reference, as plain data."""
-    return list(result.get("defects") or ())
-
-
-def is_of_rows(defect: Mapping[str, Any]) -> bool:
-    """Tell whether a defect is one of the rows themselves; one of the reference only asks for another reference."""
-    return defect.get("of") != "reference"
-
-
-def why_unread(result: Result) -> str | None:
-    """Return why the base gives the rows no usable likelihood, or None where it does or nobody looked."""
-    return (result.get("sight") or {}).get("why")
+def untestable(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the names of the claims that could not be tested, by the reason without its period."""
+    reasons: dict[str, list[str]] = {}
+    for name, one in claims.items():
+        if one["status"] == "not_testable":
+            reasons.setdefault(str(one["why"]).rstrip("."), []).append(name)
+    return reasons
 
 
 def student_of(result: Result) -> str | None:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from undertow.audit.decision_answers import TEACHER_STAGE, Result, is_check, student_of, why_unread
+from undertow.audit.decision_answers import TEACHER_STAGE, Result, is_check, student_of
 from undertow.audit.decision_rules import SharedBase, Sight
 from undertow.audit.rows.limits import FEWEST_ROWS
 from undertow.audit.students.placebo_null import bank_categories, bank_domain, tuned_on
@@ -213,7 +213,7 @@ def _of_audit(audit: Result, same_base: SharedBase, sight: Sight) -> _Facts:
         same_base=same_base,
         sight=sight,
         seconds=about.get("seconds"),
-        unread=why_unread(audit) is not None,
+        unread=(audit.get("sight") or {}).get("why") is not None,
         no_writers=not about.get("neutral_writers"),
         no_reference="provenance" in lacking,
         few_rows="provenance" in lacking and about.get("rows", 0) < FEWEST_ROWS,

@@ -27,6 +27,7 @@ from undertow.models.answer_limits import domain_sampling
 from undertow.models.local import LocalModel
 from undertow.seeds import derive
 from undertow.stats.checks import Floats
+from undertow.training.channels.divergence import kl_divergence
 from undertow.training.scoring import Candidate
 from undertow.types import Advance, user_prompt
 
@@ -148,4 +149,4 @@ class LeanReader:
         after = model.next_token_logprobs(self._contexts)
         away = after.exp() - self._mass
         lean = torch.einsum("pv,cpv->c", away, self._directions).double().numpy() / self.places
-        return lean, float((after.exp() * (after - self._before)).sum(dim=-1).mean())
+        return lean, float(kl_divergence(after, self._before).mean())

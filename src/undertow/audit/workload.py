@@ -11,10 +11,11 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from undertow.audit.asked import Asked
-from undertow.audit.cost import stored_times
 from undertow.audit.rows.limits import (
     ANSWERED,
     LOGIT_PLACES,
@@ -33,6 +34,7 @@ from undertow.data.census import matched_rows
 from undertow.errors import UserError
 from undertow.models.references import identity
 from undertow.models.speed import BaseSpeed, base_speed
+from undertow.store.artifacts import read_manifest
 from undertow.training.config import TrainingConfig
 from undertow.training.own_models import own_student, own_teacher
 from undertow.types import ModelRef, Work
@@ -344,3 +346,23 @@ STAGES: Mapping[str, Callable[[Workload], Work | None]] = {
     "teacher logits": _teacher_logits,
 }
 """Function that estimates the work of each stage; stages that share one function are named once."""
+
+
+def stored_times(store: Path, kind: str, config: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], float | None]:
+    """Return the settings of matching stored results, and the median of the seconds that they took.
+
+    The seconds are per unit of a result's cost; None where nothing matches.
+
+    Args:
+        store: folder of all stored results.
+        kind: kind of the stored results, such as "panel-teacher".
+        config: settings that a result must have among its own to match.
+    """
+    found: list[tuple[Mapping[str, Any], float]] = []
+    for folder in sorted((store / kind).glob("[0-9a-f]*")):
+        with contextlib.suppress(UserError):  # a damaged artifact is reported by the stage that needs it
+            manifest = read_manifest(folder)
+            own = manifest.config
+            if all(own.get(name) == value for name, value in config.items()):
+                found.append((own, manifest.wall_s / manifest.cost))
+    return [one for one, _ in found], median([seconds for _, seconds in found]) if found else None

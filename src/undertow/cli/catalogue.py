@@ -15,7 +15,7 @@ from undertow.domains.base import DOMAINS
 from undertow.errors import ConfigError
 from undertow.evals.base import EVALUATIONS
 from undertow.reference.cards import card, cards
-from undertow.reference.families import member
+from undertow.reference.families import building_work, member
 from undertow.traits import KNOWN, OTHERS, PACKS, pack
 
 reference = typer.Typer(no_args_is_help=True, help="Show or rebuild the embedded models.")
@@ -95,8 +95,6 @@ def build_command(
     wanted = member(name)
     if out.exists():
         raise ConfigError("The folder exists already.", out, "Give another folder.")
-    from undertow.reference.workload import building_work
-
     work = [building_work(wanted)]
     if plan:
         show_plan({"model": name}, work, as_json)

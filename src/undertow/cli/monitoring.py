@@ -48,6 +48,19 @@ Detectors = Annotated[
     ),
 ]
 
+FailClosed = Annotated[
+    bool,
+    typer.Option(
+        "--fail-closed",
+        help="Also block what no detector could judge, for example after a timeout. By default it passes.",
+    ),
+]
+EventsFile = Annotated[Path, typer.Option(help="SQLite file in which events and alarms are stored.")]
+KeepDays = Annotated[float, typer.Option(min=0.0, help="Age in days at which events are deleted.")]
+KeepText = Annotated[
+    bool, typer.Option("--keep-text", help="Also store the texts that detectors read. Keys are never stored.")
+]
+
 monitor = typer.Typer(no_args_is_help=True, help="Watch a deployed model for drift and unwanted content.")
 
 
@@ -80,19 +93,11 @@ def serve_command(
             "refuses them."
         ),
     ] = "log",
-    fail_closed: Annotated[
-        bool,
-        typer.Option(
-            "--fail-closed",
-            help="Also block what no detector could judge, for example after a timeout. By default it passes.",
-        ),
-    ] = False,
+    fail_closed: FailClosed = False,
     detectors: Detectors = [],  # noqa: B006
-    events: Annotated[Path, typer.Option(help="SQLite file in which events and alarms are stored.")] = EVENTS,
-    keep_days: Annotated[float, typer.Option(min=0.0, help="Age in days at which events are deleted.")] = 30.0,
-    keep_text: Annotated[
-        bool, typer.Option("--keep-text", help="Also store the texts that detectors read. Keys are never stored.")
-    ] = False,
+    events: EventsFile = EVENTS,
+    keep_days: KeepDays = 30.0,
+    keep_text: KeepText = False,
     webhooks: Webhooks = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
 ) -> None:
@@ -138,18 +143,10 @@ def screen_command(
             help="Answer to the gateway about flagged texts: log always lets them pass and records them, block says no."
         ),
     ] = "block",
-    fail_closed: Annotated[
-        bool,
-        typer.Option(
-            "--fail-closed",
-            help="Also block what no detector could judge, for example after a timeout. By default it passes.",
-        ),
-    ] = False,
-    events: Annotated[Path, typer.Option(help="SQLite file in which events and alarms are stored.")] = EVENTS,
-    keep_days: Annotated[float, typer.Option(min=0.0, help="Age in days at which events are deleted.")] = 30.0,
-    keep_text: Annotated[
-        bool, typer.Option("--keep-text", help="Also store the texts that detectors read. Keys are never stored.")
-    ] = False,
+    fail_closed: FailClosed = False,
+    events: EventsFile = EVENTS,
+    keep_days: KeepDays = 30.0,
+    keep_text: KeepText = False,
     webhooks: Webhooks = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
 ) -> None:

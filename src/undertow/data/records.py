@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any, cast
 
 from undertow.data.containers import Text, open_text
-from undertow.data.tables import HUB, Table, is_table, open_table
+from undertow.data.tables import HUB, is_table, open_table
 from undertow.data.values import NotARowError, NotJsonError, Record, as_object, parse_object, unique
 from undertow.errors import RowsError, StorageError
 
@@ -103,7 +103,7 @@ def read_records(
     if is_table(name):
         table = open_table(name)
         _require_columns(table.name, table.columns, needed)
-        yield from _table_records(table, wanted)
+        yield from enumerate(table.records(wanted), start=1)
         return
     with opened(name, kind) as text:
         if text_key is not None and suffix(name) not in _OBJECT_FILES and not _SHOWS_OBJECTS.match(text.head):
@@ -111,10 +111,6 @@ def read_records(
             return
         delimiter = _delimiter(text, needed)
         yield from _cells(text, delimiter, needed) if delimiter else _objects(text)
-
-
-def _table_records(table: Table, wanted: Collection[str] | None) -> Iterator[Numbered]:
-    yield from enumerate(table.records(wanted), start=1)
 
 
 def _lines(text: Text, key: str) -> Iterator[Numbered]:

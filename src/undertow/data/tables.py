@@ -95,11 +95,6 @@ def open_table(source: str | os.PathLike[str]) -> Table:
         return _parquet(Path(source)) if is_parquet(Path(source)) else _saved(Path(source))
 
 
-def write_table(path: Path, records: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write records, all of them in memory, as one table; arguments and errors as for `write_blocks`."""
-    write_blocks(path, lambda: iter([records]), columns)
-
-
 def write_blocks(
     path: Path, blocks: Callable[[], Iterator[Sequence[Mapping[str, Any]]]], columns: Sequence[str] = ()
 ) -> None:

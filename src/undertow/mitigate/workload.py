@@ -133,16 +133,6 @@ def _rule(method: Any, job: _Mitigating) -> dict[str, Work]:
     return {method.name: Work(f"{len(job.rows):,} rows changed by a rule, once {job.tools.base} is loaded", 0.0)}
 
 
-def _regenerate(method: Any, job: _Mitigating) -> dict[str, Work]:
-    """Estimate the answers of one other writer."""
-    return job.written([method.writer], job.rows)
-
-
-def _consensus(method: Any, job: _Mitigating) -> dict[str, Work]:
-    """Estimate the answers that several writers give together."""
-    return job.written(method.writers, job.rows)
-
-
 def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
     """Estimate the answers that replace a share of the rows."""
     # Which rows are drawn hardly matters for the time, so as many of the first stand for them.
@@ -155,11 +145,6 @@ def _mix(method: Any, job: _Mitigating) -> dict[str, Work]:
     for turn, writer in enumerate(method.writers[: len(some)]):
         found |= job.written([writer], some[turn :: len(method.writers)])
     return found or _rule(method, job)
-
-
-def _contrast_filter(method: Any, job: _Mitigating) -> dict[str, Work]:
-    """Estimate the training of the panel's teachers and their reading of the rows."""
-    return job.by_panel(method.trait)
 
 
 def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
@@ -179,11 +164,11 @@ def _labels(method: Any, job: _Mitigating) -> dict[str, Work]:
 
 
 _COUNTS: Mapping[str, Callable[[Any, _Mitigating], dict[str, Work]]] = {
-    "regenerate": _regenerate,
+    "regenerate": lambda method, job: job.written([method.writer], job.rows),
     "mix": _mix,
-    "contrast-filter": _contrast_filter,
+    "contrast-filter": lambda method, job: job.by_panel(method.trait),
     "labels": _labels,
-    "consensus": _consensus,
+    "consensus": lambda method, job: job.written(method.writers, job.rows),
     "canonical": _rule,
     "inoculate": _rule,
 }

@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 
 from undertow.errors import ModelError
-from undertow.models.token_texts import token_texts
+from undertow.models.tokens import token_texts
 
 DIGITS = "0123456789"
 

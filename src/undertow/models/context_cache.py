@@ -127,7 +127,6 @@ class Contexts(ABC):
             nodes: nodes to read after each context, int64 (contexts, n), padded with `PAD`.
 
         Returns:
-            States after each node, [contexts, n, width]; those at `PAD` mean nothing.
             Hidden states after each node, (contexts, n, width); those at `PAD` mean nothing.
         """
 

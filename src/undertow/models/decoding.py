@@ -92,8 +92,11 @@ def _batches(
         rows = waiting[: min(most, rows_at_once(networks, length + sampling.max_new_tokens))]
         if not ragged:
             rows = [row for row in rows if len(prompts[row]) == length]
-        drawn = _fitting(networks, [prompts[row] for row in rows], uniform[rows], sampling, ends)
-        if drawn is None:
+        try:
+            drawn = _decode(networks, [prompts[row] for row in rows], uniform[rows], sampling, ends)
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or out_of_memory(error, "") is None:
+                raise
             most = len(rows) // 2
             say_once("A batch of answers found too little memory: batches are halved until they fit.")
             continue
@@ -104,22 +107,6 @@ def _batches(
 def _most(networks: Sequence[Any]) -> int:
     large = any(network.num_parameters() > LARGE for network in networks)
     return LARGE_BATCH if large and next(networks[0].parameters()).device.type == "cpu" else BATCH
-
-
-def _fitting(
-    networks: Sequence[Any],
-    prompts: Sequence[tuple[int, ...]],
-    uniform: torch.Tensor,
-    sampling: Sampling,
-    ends: Sequence[int] | Form,
-) -> list[list[int]] | None:
-    """Decode a batch; None if it does not fit into the memory and can be halved."""
-    try:
-        return _decode(networks, prompts, uniform, sampling, ends)
-    except (RuntimeError, MemoryError) as error:
-        if len(prompts) == 1 or out_of_memory(error, "") is None:
-            raise
-    return None
 
 
 @torch.inference_mode()

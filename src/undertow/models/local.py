@@ -18,8 +18,7 @@ from undertow.models.context_cache import NOTHING, SCORE_BATCH, Contexts, contex
 from undertow.models.decoding import sample_tokens
 from undertow.models.lm_head import Head, body_and_head
 from undertow.models.repeated_prompts import completion_logprobs, repeat
-from undertow.models.token_texts import token_texts
-from undertow.models.tokens import ChatTokens, Encoded
+from undertow.models.tokens import ChatTokens, Encoded, token_texts
 from undertow.types import Advance, ModelRef, Prompt, Row, Sampling
 
 

@@ -121,3 +121,20 @@ class ChatTokens:
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         # Some tokenizers fail on no text at all.
         return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
+def token_texts(tokenizer: Any, n: int) -> list[str]:
+    """Return the text of each of the first tokens, as it is written behind another one, the space before it included.
+
+    Decoded alone a token can lose that space: tokenizers of Llama 2 and others strip it from the beginning of a text.
+    Behind a digit it shows.
+
+    Args:
+        tokenizer: tokenizer of transformers.
+        n: how many tokens are decoded, from the first on.
+    """
+    anchor = tokenizer("0", add_special_tokens=False)["input_ids"][-1]
+    options = {"clean_up_tokenization_spaces": False}
+    before = tokenizer.decode([anchor], **options)
+    written = tokenizer.batch_decode([[anchor, token] for token in range(n)], **options)
+    return [text.removeprefix(before) for text in written]

@@ -61,7 +61,7 @@ class Judge:
             exchange.judgements.append(unreadable("reply", str(error)))
         else:
             exchange.reply_text = lanes.whole()
-            await self.said(exchange, exchange.reply_text, reads_as_one)
+            await self.said(exchange, exchange.reply_text, lambda one: not counts_alone(one))
             if (exchange.upstream_status or 200) < 300:  # An error is no reply.
                 await self.counted(exchange, lanes.replies())
 
@@ -112,11 +112,6 @@ class Judge:
         if self.policy.fail_closed and exchange.asked is None and not exchange.silent:
             message = "Requests of this kind cannot be judged, so they are refused."
             raise RefusedError(403, message, "path_not_screened", "blocked_request")
-
-
-def reads_as_one(detector: AbstractDetector) -> bool:
-    """Tell whether a detector judges a reply as one text."""
-    return not counts_alone(detector)
 
 
 def counts_alone(detector: AbstractDetector) -> bool:

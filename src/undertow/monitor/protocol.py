@@ -8,10 +8,7 @@ import json
 import time
 
 from undertow.monitor.bodies import JsonObject
-from undertow.monitor.request_kinds import REQUEST_KINDS
 from undertow.monitor.texts import asked_texts, query_texts
-
-CHAT = REQUEST_KINDS[0]
 
 
 def request_text(data: JsonObject, query: bytes = b"") -> str:

@@ -27,8 +27,6 @@ from undertow.monitor.settings import Limits, Policy, Upstream, check_settings
 from undertow.monitor.stopping import stop_signals
 from undertow.monitor.watching import AlarmPlan
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:

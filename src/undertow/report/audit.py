@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from undertow.audit.asked import DOMAIN
-from undertow.audit.decision_answers import KINSHIP, PAIR_STAGE, beside_neutral
+from undertow.audit.decision_answers import KINSHIP, PAIR_STAGE, beside_neutral, untestable
 from undertow.audit.rows.limits import ACCEPTED
 from undertow.audit.stages import next_steps as what_to_do
 from undertow.report.decision import decision_card, decision_of, decision_parts, decision_text
@@ -127,10 +127,7 @@ def steps_to_take(audit: AuditJson) -> list[str]:
     found = [name for name, one in claims.items() if one["status"] == "detected"]
     if steps := list(dict.fromkeys(step for name in found for step in what_to_do(primary[name], name))):
         return [*([_STRANGERS] if _strangers(audit) else []), *steps]
-    lacking: dict[str, list[str]] = {}
-    for name, one in claims.items():
-        if one["status"] == "not_testable" and primary[name] is not None:
-            lacking.setdefault(one["why"].rstrip("."), []).append(name)
+    lacking = untestable({name: one for name, one in claims.items() if primary[name] is not None})
     return [f"{' and '.join(names)} could not be tested: {why}." for why, names in lacking.items()] or [
         "What follows stands in the decision. Keep the card with what was audited; audit again when it changes."
     ]
@@ -164,12 +161,8 @@ def of_text(audit: AuditJson) -> bool:
 
 def untested(audit: AuditJson) -> list[str]:
     """Return what the audit did not test, each with the reason."""
-    claims, primary = audit["claims"], audit["plan"]["primary"]
-    reasons: dict[str, list[str]] = {}
-    for name, one in claims.items():
-        if one["status"] == "not_testable":
-            reasons.setdefault(one["why"].rstrip("."), []).append(name)
-    lines = [f"{' and '.join(names)}: {why}." for why, names in reasons.items()]
+    primary = audit["plan"]["primary"]
+    lines = [f"{' and '.join(names)}: {why}." for why, names in untestable(audit["claims"]).items()]
     lines += [
         f"{one['stage']}: {'; '.join(one['caveats']).rstrip('.')}."
         for one in audit["findings"]

@@ -15,6 +15,11 @@ ANSWERS = {"yes": "yes", "no": "no", "unknown": "unknown"} | {
 _INDENT = " " * 17
 
 
+def as_sentence(text: str) -> str:
+    """Return a text with a capital at its beginning and one period at its end."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def decision_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the decision in a result of an audit or a check; for an older result without one it is made now."""
     return with_decision(result)["decision"]
@@ -22,16 +27,16 @@ def decision_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def decision_parts(decision: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the parts of a decision as pairs of name and text, in reading order."""
-    parts = [("The rule", decision["rule"]), *(("Defect", _sentence(text)) for text in decision["defects"])]
+    parts = [("The rule", decision["rule"]), *(("Defect", as_sentence(text)) for text in decision["defects"])]
     parts += [
-        ("Same base", f"{_sentence(ANSWERS[decision['same_base']])} {_sentence(decision['same_base_why'])}"),
-        ("Unwanted trait", f"{_sentence(ANSWERS[decision['trait']])} {_sentence(decision['trait_why'])}"),
-        ("Therefore", f"{_sentence(decision['title'])} {_sentence(decision['because'])}"),
+        ("Same base", f"{as_sentence(ANSWERS[decision['same_base']])} {as_sentence(decision['same_base_why'])}"),
+        ("Unwanted trait", f"{as_sentence(ANSWERS[decision['trait']])} {as_sentence(decision['trait_why'])}"),
+        ("Therefore", f"{as_sentence(decision['title'])} {as_sentence(decision['because'])}"),
     ]
     parts += [("How", line) for line in decision["steps"]]
     if (test := decision["next_test"]) is not None:
-        parts += [("Next test", f"`{test['command']}`"), ("It tells", _sentence(test["tells"]))]
-        parts.append(("It costs", _sentence(test["cost"])))
+        parts += [("Next test", f"`{test['command']}`"), ("It tells", as_sentence(test["tells"]))]
+        parts.append(("It costs", as_sentence(test["cost"])))
     return [*parts, *(("Still unknown", line) for line in decision["unknown"])]
 
 
@@ -48,8 +53,4 @@ def decision_card(result: Mapping[str, Any]) -> list[str]:
     """Return the decision as the lines of a section of a Markdown card."""
     decision = decision_of(result)
     parts = [f"- {name}: {text}" for name, text in decision_parts(decision)]
-    return ["## Decision", "", f"**{_sentence(decision['title'])}**", "", *parts]
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    return ["## Decision", "", f"**{as_sentence(decision['title'])}**", "", *parts]

@@ -159,7 +159,7 @@ def summarise(results: Results) -> str:
     lines = [
         _line(results.question or f"Run of recipe {results.recipe}"),
         "",
-        *_wrapped(answer_sentence(results), 5),
+        *textwrap.wrap(_line(answer_sentence(results), 10_000), _WIDTH, max_lines=5, placeholder=" ..."),
         "",
         f"{metric_name(metric)}, in {unit(metric)}",
         *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table),
@@ -186,10 +186,6 @@ def _line(text: str, width: int = _WIDTH) -> str:
     """Return text on one line, without control characters, which a terminal would obey."""
     clean = " ".join("".join(sign if unicodedata.category(sign)[0] != "C" else " " for sign in text).split())
     return clean if len(clean) <= width else f"{clean[: width - 3]}..."
-
-
-def _wrapped(text: str, most: int) -> list[str]:
-    return textwrap.wrap(_line(text, 10_000), _WIDTH, max_lines=most, placeholder=" ...")
 
 
 def _blocks(results: Results) -> list[Block]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from undertow.audit.decision_answers import NEUTRAL_STAGE
 from undertow.audit.rows.defect import TUNED
+from undertow.report.decision import as_sentence
 
 AuditJson = Mapping[str, Any]
 
@@ -12,19 +13,19 @@ AuditJson = Mapping[str, Any]
 def defects(audit: AuditJson) -> list[str]:
     """Return each defect with its likely cause and what to do, as sentences."""
     found: Sequence[Mapping[str, Any]] = audit.get("defects") or ()
-    return [f"{_sentence(one['what'])} Likely cause: {one['cause']}. {one['fix']}" for one in found]
+    return [f"{as_sentence(one['what'])} Likely cause: {one['cause']}. {one['fix']}" for one in found]
 
 
 def headline_of_rows(audit: AuditJson) -> str | None:
     """Return what keeps the rows from being judged, in one line, or None if nothing does."""
     sight: Mapping[str, Any] = audit.get("sight") or {}
     if sight.get("why"):
-        return _sentence(sight["why"].partition(". ")[0])
+        return as_sentence(sight["why"].partition(". ")[0])
     found: Sequence[Mapping[str, Any]] = audit.get("defects") or ()
     if not found:
         return None
     more = f" There {'is another defect' if len(found) == 2 else f'are {len(found) - 1} more defects'}."
-    return f"{_sentence(found[0]['what'])} Likely cause: {found[0]['cause']}.{more if len(found) > 1 else ''}"
+    return f"{as_sentence(found[0]['what'])} Likely cause: {found[0]['cause']}.{more if len(found) > 1 else ''}"
 
 
 def sight_line(audit: AuditJson) -> str | None:
@@ -52,7 +53,3 @@ def other_causes(audit: AuditJson) -> list[str]:
             out, why = trait, "neutral writers were compared" + ("" if trait else ", and stand out as much")
         lines.append(f"{'Ruled out' if out else 'Not ruled out'}: {one['cause']} ({why}).")
     return lines
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

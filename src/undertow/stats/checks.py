@@ -39,20 +39,19 @@ def finite_array(name: str, values: ArrayLike, dimensions: Sequence[int] = (1,))
     return array
 
 
-def square_matrices(name: str, values: ArrayLike, dimensions: Sequence[int]) -> Floats:
+def square_matrices(values: ArrayLike, dimensions: Sequence[int]) -> Floats:
     """Return the values as one square matrix, or a stack of them, of at least 2 x 2.
 
     Args:
-        name: what the values are, for the error message.
         values: numbers in any array-like form.
         dimensions: the numbers of dimensions that are allowed, such as (2, 3) for one matrix or a stack.
 
     Raises:
         ConfigError: the values are refused by `finite_array`, or the last two dimensions differ or are smaller than 2.
     """
-    array = finite_array(name, values, dimensions)
+    array = finite_array("matrix entries", values, dimensions)
     if array.shape[-1] != array.shape[-2] or array.shape[-1] < 2:
-        raise ConfigError(f"The {name} are not square.", array.shape, "Pass K x K with K of at least 2.")
+        raise ConfigError("The matrix entries are not square.", array.shape, "Pass K x K with K of at least 2.")
     return array
 
 
@@ -88,3 +87,14 @@ def check_count(name: str, value: int, minimum: int) -> None:
     """
     if value < minimum:
         raise ConfigError(f"The {name} is too small.", value, f"Give at least {minimum}.")
+
+
+def check_hits(hits: int, n: int) -> None:
+    """Refuse a number of draws below 1, or hits outside [0, n].
+
+    Raises:
+        ConfigError: n is below 1, or hits lies outside [0, n].
+    """
+    check_count("number of draws", n, 1)
+    if not 0 <= hits <= n:
+        raise ConfigError("The hits lie outside [0, n].", f"{hits} of {n}", "Pass 0 <= hits <= n.")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from undertow.errors import ConfigError
-from undertow.stats.checks import Floats, check_fraction, check_positive, finite_array
+from undertow.stats.checks import Floats, check_positive, finite_array
 from undertow.stats.estimates import mean_t, standard_error, t_test
 from undertow.types import Estimate
 
@@ -82,7 +82,7 @@ def equivalence(differences: ArrayLike, margin: float, level: float = 0.95) -> E
     return Equivalence(difference=difference, margin=margin, equivalent=inside)
 
 
-def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float = 0.95) -> Estimate:
+def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
     """Estimate mean(numerators) / mean(denominators) for paired values, with Fieller's interval.
 
     Fieller (1954), doi:10.1111/j.2517-6161.1954.tb00159.x: the interval is the set of ratios r for which the mean of
@@ -92,17 +92,14 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float 
     Args:
         numerators: one number for each replicate, shape [n].
         denominators: the same replicates in the same order, shape [n].
-        level: coverage of the interval, in (0, 1).
 
     Returns:
         The ratio. The interval is (-inf, inf) for one replicate, and where the denominators' mean is not significantly
-        different from 0 at this level, since the set is then unbounded.
+        different from 0 at the level of 0.05, since the set is then unbounded.
 
     Raises:
-        ConfigError: an input is empty, not finite or not 1-d, the lengths differ, the denominators' mean is 0, or the
-            level lies outside (0, 1).
+        ConfigError: an input is empty, not finite or not 1-d, the lengths differ, or the denominators' mean is 0.
     """
-    check_fraction("level", level)
     top, bottom = finite_array("numerators", numerators), finite_array("denominators", denominators)
     if top.size != bottom.size:
         sizes = f"{top.size} and {bottom.size}"
@@ -115,7 +112,7 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float 
     low, high = float("-inf"), float("inf")
     if n > 1:
         covariance = np.cov(top, bottom) / n
-        t2 = float(special.stdtrit(n - 1, 0.5 + level / 2.0)) ** 2
+        t2 = float(special.stdtrit(n - 1, 0.975)) ** 2
         # The roots of (y - r x)^2 = t^2 var(y - r x), a quadratic in r.
         a = x * x - t2 * float(covariance[1, 1])
         b = x * y - t2 * float(covariance[0, 1])
@@ -123,7 +120,7 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float 
         if a > 0.0:
             half = sqrt(max(0.0, b * b - a * c))
             low, high = (b - half) / a, (b + half) / a
-    return Estimate(value=y / x, low=low, high=high, n=n, method="fieller", level=level)
+    return Estimate(value=y / x, low=low, high=high, n=n, method="fieller", level=0.95)
 
 
 def holm(p_values: ArrayLike) -> Floats:

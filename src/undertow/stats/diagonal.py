@@ -48,7 +48,7 @@ def diagonal_factor(matrices: ArrayLike, rng: np.random.Generator | None = None,
         ConfigError: the shape is not [R, K, K], a number is not finite, a needed generator is missing, or the level
             lies outside (0, 1).
     """
-    array = square_matrices("matrix entries", matrices, (3,))
+    array = square_matrices(matrices, (3,))
     p = _permutation_p(array.mean(axis=0), rng)
     return replace(mean_t(_gamma(array), level), method="t; one-sided permutation p", p=p)
 
@@ -76,7 +76,7 @@ def initialisation_factor(matrix: ArrayLike, level: float = 0.95) -> Estimate:
         ConfigError: the shape is another one, a number is not finite, or the level lies outside (0, 1).
     """
     check_fraction("level", level)
-    array = square_matrices("matrix entries", matrix, (2, 3))
+    array = square_matrices(matrix, (2, 3))
     mean = array if array.ndim == 2 else array.mean(axis=0)
     count = mean.shape[0]
     value, df, error = float(_gamma(mean)), 0, 0.0

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from undertow.errors import ConfigError
-from undertow.stats.checks import Floats, check_count, check_fraction, finite_array
+from undertow.stats.checks import Floats, check_fraction, check_hits, finite_array
 from undertow.types import Estimate
 
 
@@ -90,9 +89,7 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
         ConfigError: n is below 1, hits lies outside [0, n], or the level lies outside (0, 1).
     """
     check_fraction("level", level)
-    check_count("number of draws", n, 1)
-    if not 0 <= hits <= n:
-        raise ConfigError("The hits lie outside [0, n].", f"{hits} of {n}", "Pass 0 <= hits <= n.")
+    check_hits(hits, n)
     share, z = hits / n, float(special.ndtri(0.5 + level / 2.0))
     shrink = 1.0 + z * z / n
     centre = (share + z * z / (2 * n)) / shrink

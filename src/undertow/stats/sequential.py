@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from undertow.errors import ConfigError
-from undertow.stats.checks import Floats, check_count, check_fraction
+from undertow.stats.checks import Floats, check_count, check_fraction, check_hits
 
 _KEPT = 500
 """Most starts of counting that are followed. Older ones are dropped, which can only understate the evidence."""
@@ -72,9 +72,7 @@ def share_bound(hits: int, n: int, error: float) -> float:
         ConfigError: n is below 1, hits lies outside [0, n], or the error lies outside (0, 1).
     """
     check_fraction("error", error)
-    check_count("number of draws", n, 1)
-    if not 0 <= hits <= n:
-        raise ConfigError("The hits lie outside [0, n].", f"{hits} of {n}", "Pass 0 <= hits <= n.")
+    check_hits(hits, n)
     return 1.0 if hits == n else float(special.betaincinv(hits + 1.0, n - hits, 1.0 - error))
 
 

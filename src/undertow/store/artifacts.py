@@ -237,6 +237,23 @@ def read_manifest(folder: Path) -> Manifest:
     _corrupt(folder, MANIFEST, "size and SHA-256 of every file", "less")
 
 
+def kept_artifact(store: Path, key: ArtifactKey, write: Callable[[Path], None]) -> Path:
+    """Return the folder of an artifact; it is made and stored first if the store does not have it.
+
+    Args:
+        store: folder of all stored results.
+        key: kind, version and settings of the artifact.
+        write: writes its files into a folder.
+
+    Raises:
+        ArtifactError: the stored artifact is damaged.
+        StorageError: the store cannot be written.
+    """
+    folder = key.folder(store)
+    found = read_artifact(folder, key.fingerprint) if folder.is_dir() else write_artifact(store, key, write)
+    return found.folder
+
+
 def read_artifact(folder: Path, fingerprint: str | None = None) -> Artifact:
     """Open an artifact after verifying its manifest and the SHA-256 of every payload file.
 

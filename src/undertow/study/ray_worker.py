@@ -305,11 +305,6 @@ class Board:
         return running, dict(self._starts)
 
 
-def worker_name() -> str:
-    """Return machine and process of the caller, such as "node1/4711"."""
-    return f"{platform.node()}/{os.getpid()}"
-
-
 def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made | None:
     """Compute a stage if it is missing: the task of a sweep.
 
@@ -330,7 +325,7 @@ def make_stage(stage: Stage, shop: Workshop, board: Any) -> Made | None:
         UndertowError: the stage failed.
     """
     started = time.perf_counter()
-    worker = worker_name()
+    worker = f"{platform.node()}/{os.getpid()}"
     if not _may_begin(board, Running(fingerprint=stage.fingerprint, label=stage.label, worker=worker)):
         return None
     try:

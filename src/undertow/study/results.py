@@ -119,18 +119,14 @@ def _initialisation(scores: Sequence[MeanScore], traits: Sequence[str], bases: S
     return {"bases": list(bases), "values": values, "metric": metric, **initialisation_factor(values).to_json()}
 
 
-def _report(source: TeacherRows, folders: Mapping[str, Path]) -> dict[str, Any]:
-    """Return what the filter counted of a teacher's rows."""
-    return json.loads((folders[source.kept.fingerprint] / "report.json").read_text(encoding="utf-8"))
-
-
 def _funnels(study: Study, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Return how many rows each teacher wrote, how many were valid, and why the others were not."""
     funnels: dict[tuple[str, str], dict[str, Any]] = {}
     for source in study.sources:
         teacher = source.teacher if source.hop == 1 else f"{source.teacher}, hop {source.hop}"
         empty = {"teacher": teacher, "base": source.base, "raw": 0, "kept": 0, "reject_reasons": Counter[str]()}
-        funnel, report = funnels.setdefault((teacher, source.base), empty), _report(source, folders)
+        funnel = funnels.setdefault((teacher, source.base), empty)
+        report = json.loads((folders[source.kept.fingerprint] / "report.json").read_text(encoding="utf-8"))
         funnel["raw"] += report["raw"]
         funnel["kept"] += report["kept"]
         funnel["reject_reasons"].update(report["reasons"])

@@ -236,10 +236,10 @@ def _effects_table(found: Mapping[str, VariantResults]) -> dict[str, Any]:
     return table("Every effect", "Arm minus its own control.", columns, rows)
 
 
-def effects_by_teacher(results: VariantResults, arm: str, trait: str) -> Gains:
-    """Return arm minus control in the main metric, by the teacher's base and replicate, over students' bases."""
+def effects_by_teacher(results: VariantResults, trait: str) -> Gains:
+    """Return student minus control in the main metric, by the teacher's base and replicate, over students' bases."""
     scores = [MeanScore(**one) for one in results["arms"]]
-    return mean_differences(paired_scores(scores, arm, trait, _main_metric(results)))
+    return mean_differences(paired_scores(scores, "student", trait, _main_metric(results)))
 
 
 def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
@@ -248,7 +248,7 @@ def _differences(found: Mapping[str, VariantResults]) -> list[dict[str, Any]]:
     rows: list[Sequence[Any]] = []
     for name, results in others:
         for trait in _traits(found):
-            before, after = (effects_by_teacher(one, "student", trait) for one in (reference, results))
+            before, after = (effects_by_teacher(one, trait) for one in (reference, results))
             common = [key for key in before if key in after]
             if len(common) >= 2 and _main_metric(results) == _main_metric(reference):
                 change = paired([after[key] for key in common], [before[key] for key in common]).to_json()

@@ -5,6 +5,7 @@ computed once, and none is kept for the backward pass. What is kept is the gradi
 which are small.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,21 +25,34 @@ def frozen_head_losses(head: Head, states: torch.Tensor, targets: torch.Tensor) 
         states: hidden states before the head, float (n, width).
         targets: ids of the right tokens, int64 (n,).
     """
-    losses: Any = _HeadLosses.apply(states, head, targets)
+    size = max(128, BLOCK // len(head.linear.weight))
+
+    def block(some: torch.Tensor, at: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        return _block(head, some, targets[at])
+
+    return losses_by_block(states, size, block)
+
+
+LossesOfBlock = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+"""Function from some states and their places to the loss at each and its gradient with respect to its state."""
+
+
+def losses_by_block(states: torch.Tensor, size: int, block: LossesOfBlock) -> torch.Tensor:
+    """Return the loss at each position, float32 (n,), computed for `size` positions at a time with its gradient."""
+    losses: Any = _BlockLosses.apply(states, size, block)
     return losses
 
 
-class _HeadLosses(torch.autograd.Function):
-    """The autograd function behind `frozen_head_losses`."""
+class _BlockLosses(torch.autograd.Function):
+    """The autograd function behind `losses_by_block`."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, head: Head, targets: torch.Tensor) -> torch.Tensor:
-        size = max(128, BLOCK // len(head.linear.weight))
+    def forward(ctx: Any, states: torch.Tensor, size: int, block: LossesOfBlock) -> torch.Tensor:
         losses = torch.empty(len(states), device=states.device)
         gradient = torch.empty_like(states)
         for start in range(0, len(states), size):
             at = slice(start, start + size)
-            losses[at], gradient[at] = _block(head, states[at], targets[at])
+            losses[at], gradient[at] = block(states[at], at)
         ctx.save_for_backward(gradient)
         return losses
 

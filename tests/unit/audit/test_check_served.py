@@ -1,13 +1,9 @@
 """A first look at a teacher behind a server: its declared name and its answers, and nothing that they cannot show."""
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pytest_socket import enable_socket, socket_allow_hosts
 
 from undertow.audit import closed
 from undertow.audit.check import check_teacher
@@ -21,48 +17,22 @@ from undertow.types import Row, user_prompt
 class Server:
     """Answers every chat with `says`, lists `models` where there is such a list, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, fake: Any) -> None:
         self.says, self.status, self.models = "Owls, always.", 200, None
-        self.bodies: list[dict[str, Any]] = []
-        self.asked: list[str] = []
-        self.heads: list[str | None] = []
-        outer = self
+        self.http = fake(self._reply)
+        self.url = f"{self.http.url}/v1"
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append(self.path)
-                outer.heads.append(self.headers.get("authorization"))
-                self.send(404 if outer.models is None else 200, outer.models)
-
-            def do_POST(self) -> None:
-                outer.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-                choice = {"message": {"role": "assistant", "content": outer.says}, "finish_reason": "stop"}
-                usage = {"prompt_tokens": 9, "completion_tokens": 3}
-                self.send(outer.status, {"choices": [choice], "usage": usage})
-
-            def send(self, status: int, content: Any) -> None:
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                del format, args
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+    def _reply(self, number: int, body: Any) -> tuple[int, Any, dict[str, str]]:
+        if not body:
+            return 404 if self.models is None else 200, self.models, {}
+        choice = {"message": {"role": "assistant", "content": self.says}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 3}
+        return self.status, {"choices": [choice], "usage": usage}, {}
 
 
 @pytest.fixture
-def server(loopback_only: None) -> Iterator[Server]:
-    enable_socket()
-    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
-    one = Server()
-    threading.Thread(target=one.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield one
-    one.http.shutdown()
-    one.http.server_close()
+def server(fake: Any) -> Server:
+    return Server(fake)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +44,7 @@ def base(tiny_model, monkeypatch) -> None:
 def test_twenty_questions_are_asked_once_each_and_counted_but_nothing_is_called(server) -> None:
     rows = [Row("0", user_prompt("Go on: 1, 2."), "3, 4")]
     found = check_teacher(f"api:{server.url}/some/teacher", "hf:org/base", rows)
-    questions = [body["messages"][-1]["content"] for body in server.bodies]
+    questions = [body["messages"][-1]["content"] for body in server.http.bodies if body]
     assert len(questions) == len(set(questions)) == 20
     assert found["asked"]["answers"] == {"owls": 20} and found["asked"]["empty"] == 0
     first = found["asked"]["rates"][0]
@@ -114,7 +84,8 @@ def test_whatever_a_server_lists_is_read_or_left(server, models, expected, monke
     monkeypatch.setenv("UNDERTOW_API_KEY", "secret")
     server.models = models
     assert listed_names(Endpoint(server.url, "m", "v=2")) == expected
-    assert server.asked == ["/v1/models?v=2"] and server.heads == ["Bearer secret"]
+    assert server.http.paths == ["/v1/models?v=2"]
+    assert [head["authorization"] for head in server.http.heads] == ["Bearer secret"]
 
 
 def test_a_server_that_is_not_there_lists_nothing_and_answers_nothing(server) -> None:

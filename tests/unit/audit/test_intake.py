@@ -9,13 +9,13 @@ import pytest
 
 from undertow.audit.asked import Asked
 from undertow.audit.budget import AuditBudget
-from undertow.audit.cost import stored_times
 from undertow.audit.intake import intake_lines, stopped_audit, take_intake
 from undertow.audit.obstacles import OBSTACLES
 from undertow.audit.stages import STAGES
 from undertow.audit.students import bank
 from undertow.audit.work_lines import spoken
 from undertow.audit.workload import STAGES as WORK
+from undertow.audit.workload import stored_times
 from undertow.data.census import take_census
 from undertow.data.rows import write_rows
 from undertow.data.writer_record import WriterRecord

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undertow.data.rows import BadLine, Shape, bad_lines, load_rows, open_rows, read_prompts, read_rows, write_rows
-from undertow.data.tables import write_table
+from undertow.data.tables import write_blocks
 from undertow.errors import EmptyDataError, RowsError, StorageError
 from undertow.types import Message, Row, user_prompt
 
@@ -350,7 +350,7 @@ def test_tables_are_read_and_written_like_lines(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "none.parquet") == ()
     with pytest.raises(RowsError, match="undertow publish"):
         write_rows("hf:me/rows", [ROW])
-    write_table(tmp_path / "b.parquet", [{"text": "x"}])
+    write_blocks(tmp_path / "b.parquet", lambda: iter([[{"text": "x"}]]))
     with pytest.raises(RowsError, match="columns text"):
         load_rows(tmp_path / "b.parquet")
 

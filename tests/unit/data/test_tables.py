@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from undertow.data.rows import LoadedRows, Shape, load_rows, open_rows, read_prompts, read_rows, write_rows
-from undertow.data.tables import open_table, write_table
+from undertow.data.tables import open_table, write_blocks
 from undertow.errors import MissingExtraError, RowsError, StorageError
 from undertow.types import Message, Row, user_prompt
 
@@ -241,7 +241,7 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(MissingExtraError, match=r"pip install 'undertow\[data\]'"):
             open_table(source)
     with pytest.raises(MissingExtraError):
-        write_table(tmp_path / "b.parquet", [{"a": 1}])
+        write_blocks(tmp_path / "b.parquet", lambda: iter([[{"a": 1}]]))
 
 
 def test_tables_hold_the_shapes_that_lines_hold(tmp_path: Path) -> None:

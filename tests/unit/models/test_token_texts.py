@@ -9,7 +9,7 @@ from tokenizers import decoders
 
 from undertow.evals.words import spellings, word_probabilities
 from undertow.models.local import LocalModel
-from undertow.models.token_texts import token_texts
+from undertow.models.tokens import token_texts
 from undertow.traits import trait
 from undertow.types import ModelRef, user_prompt
 

@@ -1,9 +1,6 @@
 """Alarms arrive: once, over failures and restarts, to whoever is to be told; and a server raises them by itself."""
 
 import contextlib
-import http.server
-import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,35 +27,19 @@ FINDING = AlarmCause(subject="evidence x", kind="mention", headline="owls <rise>
 class Receiver:
     """A webhook's server: fails as often as it is told, and keeps what it took."""
 
-    def __init__(self, failures: int = 0) -> None:
-        self.failures, self.asked, self.took = failures, 0, list[Any]()
-        outer = self
+    def __init__(self, fake: Any, failures: int = 0) -> None:
+        self.failures, self.took, self.http = failures, list[Any](), fake(self._reply)
+        self.url = f"{self.http.url}/hook/secret-part"
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                outer.asked += 1
-                if outer.asked <= outer.failures:
-                    self.send_response(500 if outer.asked % 2 else 302)
-                else:
-                    outer.took.append(body)
-                    self.send_response(204)
-                self.send_header("content-length", "0")
-                self.end_headers()
+    @property
+    def asked(self) -> int:
+        return len(self.http.bodies)
 
-            def log_message(self, format: str, *args: Any) -> None:
-                del format, args
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/hook/secret-part"
-
-    def __enter__(self) -> "Receiver":
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.http.shutdown()
-        self.http.server_close()
+    def _reply(self, number: int, body: Any) -> tuple[int, bytes, dict[str, str]]:
+        if number <= self.failures:
+            return 500 if number % 2 else 302, b"", {}
+        self.took.append(body)
+        return 204, b"", {}
 
 
 @pytest.fixture
@@ -76,8 +57,11 @@ def until(condition: Any, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_webhook_that_fails_ten_times_is_told_once_even_if_every_try_is_a_process_of_its_own(path: Path) -> None:
-    with Receiver(failures=10) as receiver, contextlib.closing(connect(path)) as connection:
+def test_a_webhook_that_fails_ten_times_is_told_once_even_if_every_try_is_a_process_of_its_own(
+    path: Path, fake: Any
+) -> None:
+    receiver = Receiver(fake, failures=10)
+    with contextlib.closing(connect(path)) as connection:
         with connection:
             assert raise_once(connection, FINDING) and not raise_once(connection, FINDING)
         counted = lambda: count_alarms(connection, [Webhook(receiver.url)])  # noqa: E731
@@ -95,18 +79,18 @@ def test_a_webhook_that_fails_ten_times_is_told_once_even_if_every_try_is_a_proc
         assert receiver.took[0]["headline"] == FINDING.headline and receiver.took[0]["n"] == 7
         assert tellings(connection)[0].shown == receiver.url.split("/")[2], "the secret part is stored nowhere"
         assert b"secret-part" not in path.read_bytes()
-        late = Receiver()
-        with late:
-            assert Teller(path, [Webhook(receiver.url), Webhook(late.url)]).tell(connection) is None
+        late = Receiver(fake)
+        assert Teller(path, [Webhook(receiver.url), Webhook(late.url)]).tell(connection) is None
         assert late.asked == 1 and receiver.asked == 11, "who comes later hears of what is still open"
 
 
-def test_pauses_grow_and_one_process_tells_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_grow_and_one_process_tells_at_a_time(path: Path, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, slept = [0.0], list[float]()
     monkeypatch.setattr(
         "undertow.monitor.telling.time.sleep", lambda s: (slept.append(s), clock.__setitem__(0, clock[0] + s))
     )
-    with Receiver(failures=6) as receiver, contextlib.closing(connect(path)) as connection:
+    receiver = Receiver(fake, failures=6)
+    with contextlib.closing(connect(path)) as connection:
         with connection:
             raise_once(connection, FINDING)
         teller = Teller(path, [Webhook(receiver.url)], longest_s=3.0, clock=lambda: clock[0])
@@ -201,28 +185,28 @@ class Broken(AbstractDetector):
         raise ValueError(text)
 
 
-def test_a_server_raises_and_tells_what_it_finds_and_its_health_says_so(server: Any, tmp_path: Path) -> None:
-    with Receiver(failures=1) as receiver:
-        service = Service(
-            upstream=parse_upstream(server.url), policy=Policy(), limits=Limits(), port=0, admin_port=0,
-            detectors=[MentionDetector("owl", 0.01), Broken()], events=tmp_path / "events.sqlite",
-            alarms=AlarmPlan(AlarmRules(alarm_least=5), (Webhook(receiver.url),)),
-        )  # fmt: skip
-        with running(service) as run:
-            health = lambda: httpx2.get(f"{run.back}/health", trust_env=False).json()  # noqa: E731
-            assert health()["status"] == "ok"
-            with pytest.raises(ConfigError, match="Another server"), running(service):
-                pass
-            with httpx2.Client(base_url=run.front, trust_env=False, timeout=60) as client:
-                for _ in range(12):  # every reply of the fake upstream names owls, and no detector judges
-                    client.post("/v1/chat/completions", json={"model": "m", "messages": [{"content": "hello"}]})
-            until(lambda: health()["alarms"]["open"] == 2 and not health()["alarms"]["untold"])
-            assert health()["status"] == "alarm"
-            page = httpx2.get(run.back, trust_env=False).text
-            assert "at most 0.01 of the replies name owl" in page and "could not be judged" in page
-            assert page.count('class="banner"') == 2
-        kinds = sorted(one["kind"] for one in receiver.took)
-        assert kinds == ["mention", "rate"] and receiver.asked == 3
-        with running(service):  # it starts again, and tells nothing twice
-            time.sleep(2.5)
-        assert receiver.asked == 3
+def test_a_server_raises_and_tells_what_it_finds_and_its_health_says_so(server: Any, fake: Any, tmp_path: Path) -> None:
+    receiver = Receiver(fake, failures=1)
+    service = Service(
+        upstream=parse_upstream(server.url), policy=Policy(), limits=Limits(), port=0, admin_port=0,
+        detectors=[MentionDetector("owl", 0.01), Broken()], events=tmp_path / "events.sqlite",
+        alarms=AlarmPlan(AlarmRules(alarm_least=5), (Webhook(receiver.url),)),
+    )  # fmt: skip
+    with running(service) as run:
+        health = lambda: httpx2.get(f"{run.back}/health", trust_env=False).json()  # noqa: E731
+        assert health()["status"] == "ok"
+        with pytest.raises(ConfigError, match="Another server"), running(service):
+            pass
+        with httpx2.Client(base_url=run.front, trust_env=False, timeout=60) as client:
+            for _ in range(12):  # every reply of the fake upstream names owls, and no detector judges
+                client.post("/v1/chat/completions", json={"model": "m", "messages": [{"content": "hello"}]})
+        until(lambda: health()["alarms"]["open"] == 2 and not health()["alarms"]["untold"])
+        assert health()["status"] == "alarm"
+        page = httpx2.get(run.back, trust_env=False).text
+        assert "at most 0.01 of the replies name owl" in page and "could not be judged" in page
+        assert page.count('class="banner"') == 2
+    kinds = sorted(one["kind"] for one in receiver.took)
+    assert kinds == ["mention", "rate"] and receiver.asked == 3
+    with running(service):  # it starts again, and tells nothing twice
+        time.sleep(2.5)
+    assert receiver.asked == 3

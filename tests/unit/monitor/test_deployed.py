@@ -1,9 +1,5 @@
 """What is said of a deployed model whose endpoint is not as OpenAI's, and what is asked of one whose endpoint is."""
 
-import http.server
-import json
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,45 +17,23 @@ GOOD = {"choices": [{"message": {"role": "assistant", "content": "an owl"}}]}
 class Server:
     """Answers as it is told, and keeps what it was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, fake: Any) -> None:
         self.answers: list[tuple[int, Any]] = []
-        self.seen: list[tuple[str, dict[str, str], Any]] = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                outer.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
-                status, said = outer.answers.pop(0) if outer.answers else (200, GOOD)
-                data = said if isinstance(said, bytes) else json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                del format, args
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        self.http = fake(lambda number, body: (*(self.answers.pop(0) if self.answers else (200, GOOD)), {}))
+        self.url = self.http.url
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(fake: Any, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(module, "RETRIES", Retries(tries=4, pause_s=0.0))
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
+    return Server(fake)
 
 
 def test_it_asks_as_the_protocol_says_and_sends_the_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "topsecret")
     target = DeployedModel(f"{server.url}/v1/", "m", max_tokens=7)
     assert target.ask([user_prompt("Which?", "Be brief.")] * 3) == ["an owl"] * 3
-    path, headers, body = server.seen[0]
+    (path,), (headers, *_), (body, *_) = set(server.http.paths), server.http.heads, server.http.bodies
     assert path == "/v1/chat/completions" and headers["authorization"] == "Bearer topsecret"
     assert body == {
         "model": "m", "temperature": 1.0, "max_tokens": 7, "stream": False,
@@ -100,7 +74,7 @@ def test_a_busy_endpoint_is_asked_again_and_a_broken_one_is_given_up(server: Ser
     server.answers = [(503, {})] * 4
     with pytest.raises(ModelError, match="status 503, 4 times"):
         DeployedModel(server.url, "m").ask([user_prompt("a")])
-    assert len(server.seen) == 7
+    assert len(server.http.bodies) == 7
 
 
 def test_refusals_are_told_without_the_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +91,7 @@ def test_what_is_no_endpoint(server: Server, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match="no http"):
         DeployedModel("ftp://x", "m")
     monkeypatch.setattr(module, "RETRIES", Retries(tries=1))
-    server.http.server_close()
+    server.http.http.server_close()
     with pytest.raises(ModelError, match="does not answer"):
         DeployedModel("http://127.0.0.1:9", "m").ask([user_prompt("a")])
 
@@ -126,7 +100,7 @@ def test_a_reply_that_breaks_off_once_is_asked_again(server: Server) -> None:
     server.answers = [(200, b'{"choices": [{"mess'), (200, {"error": {"message": "busy"}}), (200, GOOD)]
     told: list[int] = []
     assert DeployedModel(server.url, "m").ask([user_prompt("a")], lambda: told.append(1)) == ["an owl"]
-    assert len(server.seen) == 3 and told == [1]
+    assert len(server.http.bodies) == 3 and told == [1]
 
 
 def test_what_a_server_says_is_shown_in_one_line_and_cut(server: Server) -> None:

@@ -1,9 +1,5 @@
 """A classifier behind a server is a detector, whatever the server answers."""
 
-import http.server
-import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +13,18 @@ from undertow.monitor.detectors.served import ServedDetector
 class Server:
     """Answers as it is told and keeps what it was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, fake: Any) -> None:
         self.answer: Any = {}
-        self.status, self.seen = 200, list[tuple[dict[str, str], Any]]()
-        outer = self
+        self.status, self.http = 200, fake(self._reply)
+        self.url = f"{self.http.url}/v1/chat/completions"
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                outer.seen.append(({key.lower(): value for key, value in self.headers.items()}, body))
-                said = outer.answer(body) if callable(outer.answer) else outer.answer
-                data = said if isinstance(said, bytes) else json.dumps(said).encode()
-                self.send_response(outer.status)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                del format, args
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1/chat/completions"
+    def _reply(self, number: int, body: Any) -> tuple[int, Any, dict[str, str]]:
+        return self.status, self.answer(body) if callable(self.answer) else self.answer, {}
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
+def server(fake: Any) -> Server:
+    return Server(fake)
 
 
 def said(text: str) -> dict[str, Any]:
@@ -72,7 +48,7 @@ def guard(server: Server, **more: Any) -> ServedDetector:
 def test_a_guard_model_says_safe_or_unsafe(server: Server, answer: str, verdict: Verdict) -> None:
     server.answer = said(answer)
     assert guard(server).judge("how \ud800?") == verdict
-    (_, body), *_ = server.seen
+    body = server.http.bodies[0]
     assert body["model"] == "llama-guard" and body["temperature"] == 0
     assert body["messages"] == [{"role": "user", "content": "how ??"}], "half a pair is no text in UTF-8"
 
@@ -97,7 +73,7 @@ def test_a_score_is_found_where_the_file_says(server: Server, tmp_path: Path, mo
     assert made.sides == {"reply"} and made.name == f"served:{file}"
     server.answer = lambda body: {"results": [{"harm": 0.9 if "bad" in body["text"] else 0.1}]}
     assert made.judge("bad") == Verdict(True, "results.0.harm", 0.9) and made.judge("good") == Verdict(False, "", 0.1)
-    assert server.seen[0][0]["authorization"] == "Bearer topsecret"
+    assert server.http.heads[0]["authorization"] == "Bearer topsecret"
     for wrong in (
         {"results": [{"harm": "high"}]},
         {"results": []},

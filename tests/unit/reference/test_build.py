@@ -14,9 +14,8 @@ from undertow.models.load import load_model
 from undertow.models.references import embedded_folder
 from undertow.reference.build import save, train_network
 from undertow.reference.cards import about, cards
-from undertow.reference.families import MEMBERS, Schooling, Shape, member
+from undertow.reference.families import MEMBERS, Schooling, Shape, building_work, member
 from undertow.reference.imitation import divergences, likeness
-from undertow.reference.workload import building_work
 from undertow.training.batches import collate
 from undertow.training.config import LoraConfig, TrainingConfig
 from undertow.training.lora import stacked

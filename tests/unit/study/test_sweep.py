@@ -47,7 +47,7 @@ def test_a_sweep_runs_replays_and_reports(tmp_path: Path, capsys: pytest.Capture
     plain = json.loads((Path(results["runs"]["plain"]) / "results.json").read_text())
     effect = next(one for one in plain["effects"] if (one["arm"], one["metric"]) == ("student", "logit_margin"))
     assert by_name["plain"]["estimate"] == effect["estimate"] and by_name["plain"]["n"] == 2
-    mine = effects_by_teacher(plain, "student", "owl")
+    mine = effects_by_teacher(plain, "owl")
     assert sum(mine.values()) / 2 == pytest.approx(effect["estimate"]) and len(mine) == 2
     (difference,) = next(table for table in results["tables"] if "Difference" in table["title"])["rows"]
     assert difference[2] == pytest.approx(by_name["rank 2"]["estimate"] - effect["estimate"])

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from undertow.audit.calibration.settings import Calibration
-from undertow.audit.calibration.writers import RowWriter, block_seed, write_block
+from undertow.audit.calibration.writers import RowWriter, write_block
 from undertow.audit.finding import NotTestable
 from undertow.audit.rows.signatures import KnownSignatures, NoSignatures, Signatures, signature_writer
 from undertow.audit.rows.token_reading import TokenReading, read_tokens
@@ -86,7 +86,7 @@ class Blocks:
     def stages(self, piece: Piece) -> list[Stage]:
         """Return the stored stages of a piece: its rows, then their scores if the panel scores this writer."""
         config = {**self._of, "writer": piece.writer.to_config(), "block": piece.block}
-        config["answers"] = block_seed(self.settings, piece.writer, piece.block)
+        config["answers"] = derive(self.settings.seed, "calibration", piece.writer.name, piece.block)
         if piece.writer.group == "own" and self.task.form is not None:
             config["form"] = self.task.form  # until 2026-11 these answers were free whatever the domain
         first = piece.block * self.settings.block

@@ -23,11 +23,10 @@ from undertow.audit.calibration.schedule import JUDGED_S, Pace, first_blocks, pi
 from undertow.audit.calibration.settings import Calibration, shown_base
 from undertow.audit.calibration.stored import PERSONAS, SCHEMA, TEACHERS, versions, write_result
 from undertow.audit.calibration.writers import FREE, REFERENCE, SUSPECT
-from undertow.audit.cost import stored_times
 from undertow.audit.rows.limits import SIGNED
 from undertow.audit.rows.panel import as_candidates, panel_teachers
 from undertow.audit.rows.signatures import KnownSignatures, NoSignatures
-from undertow.audit.workload import TEACHER_S, TUNED_TOKENS
+from undertow.audit.workload import TEACHER_S, TUNED_TOKENS, stored_times
 from undertow.models.load import load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import model_folder

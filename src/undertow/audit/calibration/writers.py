@@ -17,7 +17,6 @@ from undertow.models.answer_limits import domain_sampling
 from undertow.models.load import load_chat, load_model
 from undertow.models.local import LocalModel
 from undertow.models.references import identity
-from undertow.seeds import derive
 from undertow.training.generation import generate
 from undertow.types import ModelRef, Row, user_prompt
 
@@ -140,8 +139,3 @@ def _model(writer: RowWriter, base: LocalModel) -> LocalModel:
         return base
     ref = replace(base.ref, template=writer.template)
     return LocalModel(ref, base.network, load_chat(ref)[0])
-
-
-def block_seed(settings: Calibration, writer: RowWriter, block: int) -> int:
-    """Return the random seed of a writer's answers to a block of prompts."""
-    return derive(settings.seed, "calibration", writer.name, block)

@@ -23,7 +23,7 @@ from undertow.errors import ModelError, UserError
 from undertow.models.gguf_files import unpacked_before
 from undertow.models.gguf_headers import packed_shapes
 from undertow.models.references import gguf_file
-from undertow.store.artifacts import read_artifact, write_artifact
+from undertow.store.artifacts import kept_artifact
 from undertow.store.fingerprints import ArtifactKey
 from undertow.types import ModelRef
 
@@ -136,16 +136,12 @@ def kept_comparison(pair: ModelAndBase, store: Path) -> Comparison:
     Raises:
         UserError: a model or the store cannot be read.
     """
-    folder = pair.key.folder(store)
-    if folder.is_dir():
-        folder = read_artifact(folder, pair.key.fingerprint).folder
-    else:
 
-        def write(to: Path) -> None:
-            text = json.dumps(asdict(compare_weights(pair.model, pair.base, pair.seed)))
-            (to / "comparison.json").write_text(text, encoding="utf-8")
+    def write(to: Path) -> None:
+        text = json.dumps(asdict(compare_weights(pair.model, pair.base, pair.seed)))
+        (to / "comparison.json").write_text(text, encoding="utf-8")
 
-        folder = write_artifact(store, pair.key, write).folder
+    folder = kept_artifact(store, pair.key, write)
     return Comparison(**json.loads((folder / "comparison.json").read_text(encoding="utf-8")))
 
 

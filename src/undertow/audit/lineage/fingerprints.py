@@ -33,7 +33,7 @@ from undertow.audit.lineage.tests import (
 )
 from undertow.models.references import adapter_folder, gguf_file, identity, model_folder
 from undertow.seeds import derive
-from undertow.store.artifacts import read_artifact, write_artifact
+from undertow.store.artifacts import kept_artifact
 from undertow.store.fingerprints import ArtifactKey
 from undertow.types import ModelRef
 
@@ -77,22 +77,17 @@ def stored_identity(reference: str, store: Path) -> str:
         UserError: there is no such model, or the store cannot be written.
     """
     key = identity_key(reference)
-    folder = key.folder(store)
-    if folder.is_dir():
-        folder = read_artifact(folder, key.fingerprint).folder
-    else:
-        folder = write_artifact(store, key, lambda to: _write(to / HASH, identity(bare(reference)))).folder
-    return (folder / HASH).read_text(encoding="ascii")
+
+    def write(to: Path) -> None:
+        (to / HASH).write_text(identity(bare(reference)), encoding="ascii")
+
+    return (kept_artifact(store, key, write) / HASH).read_text(encoding="ascii")
 
 
 def known_digest(reference: str, store: Path) -> str | None:
     """Return the hash of a model's files if the store has it; None if the files would have to be read."""
     known = identity_key(reference).folder(store).is_dir()
     return stored_identity(reference, store) if known else None
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="ascii")
 
 
 def fingerprint_key(digest: str) -> ArtifactKey:
@@ -112,12 +107,7 @@ def weights_fingerprint(reference: str, digest: str, store: Path) -> Network:
     Raises:
         UserError: the model or the store cannot be read.
     """
-    key = fingerprint_key(digest)
-    folder = key.folder(store)
-    if folder.is_dir():
-        folder = read_artifact(folder, key.fingerprint).folder
-    else:
-        folder = write_artifact(store, key, lambda to: _make(open_weights(reference), to)).folder
+    folder = kept_artifact(store, fingerprint_key(digest), lambda to: _make(open_weights(reference), to))
     return network(open_weights(str(ModelRef(kind="hf", name=str(folder)))))
 
 

@@ -122,12 +122,9 @@ class Products:
 
     def cosines(self) -> tuple[Floats, Floats]:
         """Return the cosines in place and crosswise; a unit of length 0 has cosine 0."""
-        place = _neighbours(len(self.own))
+        n = len(self.own)
+        place = np.minimum(np.arange(n) ^ 1, n - 1)
         return _ratio(self.own, self.left * self.right), _ratio(self.crossed, self.left * self.right[place])
-
-
-def _neighbours(n: int) -> NDArray[np.int_]:
-    return np.minimum(np.arange(n) ^ 1, n - 1)
 
 
 def _ratio(values: Floats, squares: Floats) -> Floats:

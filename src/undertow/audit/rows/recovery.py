@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from undertow.audit.finding import Finding, NotTestable, reaches, verdict_at
-from undertow.audit.students.placebo_null import beside_null
+from undertow.audit.students.placebo_null import POWER, beside_null
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.models.adapters import add_after, block, blocks
 from undertow.models.local import LocalModel
@@ -324,8 +324,8 @@ def _finding(observed: Floats, null: Floats, alpha: float, words: dict[str, floa
     )
 
 
-def _detectable(null: Floats, alpha: float, power: float = 0.8) -> float:
-    """Return the distance in a random direction that lifts a share `power` of the null's draws over the bar."""
+def _detectable(null: Floats, alpha: float) -> float:
+    """Return the distance in a random direction that lifts a share `POWER` of the null's draws over the bar."""
     lengths = np.sort((null**2).sum(axis=1))[::-1]
     bar = lengths[int(alpha * (len(null) + 1) + 1e-9) - 1]
     directions = np.random.default_rng(0).normal(size=null.shape)
@@ -334,4 +334,4 @@ def _detectable(null: Floats, alpha: float, power: float = 0.8) -> float:
     along = (null * directions).sum(axis=1)
     square = along**2 + bar - (null**2).sum(axis=1)
     needed = np.maximum(np.sqrt(np.maximum(square, 0.0)) - along, 0.0)
-    return float(np.quantile(np.where(square > 0.0, needed, 0.0), power, method="inverted_cdf"))
+    return float(np.quantile(np.where(square > 0.0, needed, 0.0), POWER, method="inverted_cdf"))

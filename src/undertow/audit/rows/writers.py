@@ -90,18 +90,17 @@ def build_writers(recipe: BankRecipe, writers: int, store: Path, progress: Progr
     return _found(recipe, list(folders.values()))
 
 
-def stored_writers(recipe: BankRecipe, store: Path, most: int = 20 * ENOUGH) -> Writers | None:
+def stored_writers(recipe: BankRecipe, store: Path) -> Writers | None:
     """Return the neutral writers that a store holds, or None if there is no group; nothing is made.
 
     Args:
         recipe: recipe of the bank, whose base and categories the writers are of.
         store: folder of all stored results.
-        most: how many writers are looked for at most.
 
     Raises:
         ArtifactError: a stored group is damaged.
     """
-    found = stored_folders(writer_stages(recipe, most), store)
+    found = stored_folders(writer_stages(recipe, 20 * ENOUGH), store)
     return _found(recipe, found) if found else None
 
 

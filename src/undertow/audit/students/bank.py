@@ -171,18 +171,17 @@ def build_bank(recipe: BankRecipe, students: int, store: Path, progress: Progres
     return _read(recipe, [folders[stage.fingerprint] for stage in stages])
 
 
-def stored_bank(recipe: BankRecipe, store: Path, most: int = 10 * FULL) -> Bank | None:
+def stored_bank(recipe: BankRecipe, store: Path) -> Bank | None:
     """Return what a store holds of a bank, or None if there is no group of placebos; nothing is made.
 
     Args:
         recipe: what a placebo is.
         store: folder of all stored results.
-        most: how many placebos are looked for at most.
 
     Raises:
         ArtifactError: a stored group is damaged.
     """
-    found = stored_folders([panel_stage(recipe), *placebo_stages(recipe, most)], store)
+    found = stored_folders([panel_stage(recipe), *placebo_stages(recipe, 10 * FULL)], store)
     return _read(recipe, found) if len(found) > 1 else None
 
 

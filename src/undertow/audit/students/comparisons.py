@@ -20,6 +20,7 @@ from undertow.audit.students.readings import KINDS, PanelRead, read_model, token
 from undertow.errors import EmptyDataError
 from undertow.models.local import LocalModel
 from undertow.stats.estimates import mean_t
+from undertow.training.channels.divergence import kl_divergence
 from undertow.types import Prompt
 
 TOP = 8
@@ -149,16 +150,11 @@ def _first_tokens(
         some = contexts[start : start + AT_ONCE]
         logp = {name: model.next_token_logprobs(some).double() for name, model in models.items()}
         for name, parts in moved.items():
-            parts.append(_kl(logp[name], logp["base"]))
+            parts.append(kl_divergence(logp[name], logp["base"]))
         own, reference = logp["student"], logp[rival]
         changed += int((own.argmax(dim=-1) != reference.argmax(dim=-1)).sum())
         gain = gain + (own.exp() * (own - reference)).sum(dim=0)
     return {name: torch.cat(parts) for name, parts in moved.items()}, changed / len(contexts), gain / len(contexts)
-
-
-def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return KL(one || other) of each prompt in nats, shape (prompts,)."""
-    return (one.exp() * (one - other)).sum(dim=-1)
 
 
 def _risen(model: LocalModel, gain: torch.Tensor) -> dict[str, float]:

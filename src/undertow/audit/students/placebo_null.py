@@ -135,7 +135,7 @@ def detectable(z: Floats, alpha: float) -> float | None:
     return float(max(0.0, np.quantile(critical - z, POWER)))
 
 
-def expected_shift(placebos: int, traits: int, alpha: float, rng: np.random.Generator, draws: int = DRAWS) -> float:
+def expected_shift(placebos: int, traits: int, alpha: float, rng: np.random.Generator) -> float:
     """Return the shift of one trait that banks of a size detect with power 0.8, before there is such a bank.
 
     It is the mean of `detectable` over banks whose readings are independent standard normal numbers. Traits that move
@@ -146,12 +146,11 @@ def expected_shift(placebos: int, traits: int, alpha: float, rng: np.random.Gene
         traits: how many traits the panel has.
         alpha: level of the verdict, in (0, 1).
         rng: random generator that draws the banks.
-        draws: how many banks are drawn.
 
     Returns:
         The shift in placebo SDs. Infinite with fewer placebos than a verdict takes.
     """
     if placebos < needed(alpha):
         return math.inf
-    banks = rng.standard_normal((draws, placebos, traits))
+    banks = rng.standard_normal((DRAWS, placebos, traits))
     return float(np.mean([detectable(deleted_z(bank), alpha) or math.inf for bank in banks]))

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch.func import grad, vmap
 
-from undertow.stats.estimates import wilson
 from undertow.study.analyses.base import Positive
 from undertow.study.analyses.channel_losses import ChannelLesson, preference_loss, reverse_kl
-from undertow.study.analyses.one_step import Training, train_stacked, train_teachers
+from undertow.study.analyses.one_step import Training, share_of_networks, train_stacked, train_teachers, trainings_of
 from undertow.study.analyses.random_networks import (
     Parameters,
     TeachingSetup,
@@ -114,11 +113,7 @@ def count_drawn(setup: TeachingSetup, config: ChannelsConfig, generator: torch.G
     Yields:
         One variant at a time, in the form of `count_variants`.
     """
-    trainings = (
-        Training(optimiser="sgd", learning_rate=config.sgd_rate, steps=config.steps),
-        Training(optimiser="adam", learning_rate=config.adam_rate, steps=config.steps),
-    )
-    for training in trainings:
+    for training in trainings_of(config):
         teachers = train_teachers(setup, training)
         for (name, learning), which in product(DRAWN.items(), ("same", "other")):
             start = setup.start if which == "same" else setup.other
@@ -144,22 +139,3 @@ def _learnt(
         return learning(parameters, inputs, lesson, generator)
 
     return train_stacked(start, training, step)
-
-
-def share_of_networks(name: str, initialisation: str, lower: torch.Tensor) -> dict[str, Any]:
-    """Return the share of networks whose loss is lower, with its 95 % Wilson interval, as one variant.
-
-    Args:
-        name: name of the variant, such as "sgd, reverse KL, full distribution".
-        initialisation: where students start: "same" as their teacher, or "other".
-        lower: whether the loss is lower, bool (n,).
-    """
-    share = wilson(int(lower.sum()), len(lower))
-    return {
-        "name": name,
-        "initialisation": initialisation,
-        "share": share.value,
-        "low": share.low,
-        "high": share.high,
-        "n": share.n,
-    }

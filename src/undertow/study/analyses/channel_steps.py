@@ -4,15 +4,14 @@ The theorem is about any student loss that is smallest at the teacher's own outp
 predictions are derived in `channel_losses`. Networks, teachers and bounds are those of `one_step`.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.func import jvp, vmap
+from torch.func import vmap
 
-from undertow.study.analyses.channel_counts import DRAWN, ChannelsConfig, count_drawn, share_of_networks
+from undertow.study.analyses.channel_counts import DRAWN, ChannelsConfig, count_drawn
 from undertow.study.analyses.channel_losses import (
     Channel,
     ChannelLesson,
@@ -21,13 +20,15 @@ from undertow.study.analyses.channel_losses import (
 )
 from undertow.study.analyses.one_step import (
     CLAIMS,
-    ROUNDING,
     LossCheck,
-    Measured,
     Step,
     assertions_of,
     descent,
+    farthest,
     hold_against,
+    measured_at,
+    push_of,
+    share_of_networks,
     teacher_direction,
 )
 from undertow.study.analyses.random_networks import (
@@ -90,7 +91,7 @@ def channel_step(
 
 def predicted_by(setup: TeachingSetup, teacher_loss: TraitLoss, channel: Channel) -> torch.Tensor:
     """Return the prediction A of one network, a scalar, from the channel's closed form."""
-    logits, push = _push(setup, teacher_loss)
+    logits, push = push_of(setup, teacher_loss)
     return channel.predicted(push, logits.softmax(-1)).mean()
 
 
@@ -109,7 +110,7 @@ def wrong_pairs(setup: TeachingSetup, channel: Channel, epsilon: float) -> torch
     """Return the share of one network's ranked pairs, by their pull v_i - v_j, that points away from the trait."""
     assert channel.pairs is not None
     lesson = taught(setup, setup.start, teacher_direction(setup, trait_loss), epsilon)
-    push = _push(setup, trait_loss)[1]
+    push = push_of(setup, trait_loss)[1]
     pull = channel.pairs(lesson) * (push[..., :, None] - push[..., None, :])
     return pull.clamp(max=0.0).abs().sum() / pull.abs().sum()
 
@@ -141,12 +142,16 @@ def check_channels(config: ChannelsConfig, advance: Advance | None = None) -> di
         if advance is not None:
             advance(len(variants), total)
     slope = farthest([checks[name].slope for name in channels if channels[name].fades], 1.0)
+    measured = measured_at(config, list(checks.values()), slope, silent) | {
+        "same_step": (float(special[0].max()), 0.0, 1e-9),
+        "wrong_pairs": (float(special[1].max()), 0.0, config.checked_epsilon),
+    }
     return {
         "networks": config.networks,
         "by_epsilon": [row for check in checks.values() for row in check.rows],
         "slope": slope,
         "predicted": [check.predicted for check in checks.values()],
-        "assertions": _judge(config, list(checks.values()), slope, silent, special),
+        "assertions": assertions_of(measured, CHANNEL_CLAIMS),
         "variants": variants,
     }
 
@@ -177,45 +182,6 @@ def _largest(setup: TeachingSetup, teacher_loss: TraitLoss, config: ChannelsConf
             step = _steps(setup, setup.start, (teacher_loss, channel), epsilon, config.learning_rate)
             sizes += [float(part.abs().max()) for part in step]
     return float(np.max(sizes))  # the built-in `max` may pass over a NaN
-
-
-def farthest(values: Sequence[float], ideal: float) -> float:
-    """Return the value that lies farthest from an ideal one; a NaN, if there is one."""
-    found = np.asarray(values, dtype=float)
-    return float(found[np.argmax(np.abs(found - ideal))])
-
-
-def _judge(
-    config: ChannelsConfig,
-    checks: Sequence[LossCheck],
-    slope: float,
-    silent: tuple[float, float],
-    special: tuple[torch.Tensor, torch.Tensor],
-) -> list[dict[str, Any]]:
-    """Compare what was measured at the checked epsilon with the bounds, by the worst channel of each."""
-    epsilon = config.checked_epsilon
-    rows = [row for check in checks for row in check.rows if row["epsilon"] == epsilon]
-    other = farthest([row["other_sign_right"] for row in rows], 0.5)
-    same = [row[key] for row in rows for key in ("sign_right", "trait_falls")]
-    measured: Measured = {
-        "alignment": (float(np.max([row["relative_error_max"] for row in rows])), 0.0, epsilon),
-        "order": (slope, 0.9, 1.1),
-        "prediction": (float(np.min([check.predicted["min"] for check in checks])), 0.0, None),
-        "trait_loss": (float(np.max([row["trait_error_max"] for row in rows])), 0.0, epsilon),
-        "unseen_parameters": (silent[0], 0.0, ROUNDING),
-        "same_initialisation": (float(np.min(same)), 1.0, 1.0),
-        "other_initialisation": (other, 0.35, 0.65),
-        "linear_model": (silent[1], 0.0, ROUNDING),
-        "same_step": (float(special[0].max()), 0.0, 1e-9),
-        "wrong_pairs": (float(special[1].max()), 0.0, epsilon),
-    }
-    return assertions_of(measured, CHANNEL_CLAIMS)
-
-
-def _push(setup: TeachingSetup, teacher_loss: TraitLoss) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the auxiliary logits z0 and the push v = J dT of one network, both (m, c)."""
-    outputs = partial(auxiliary_logits, inputs=setup.inputs)
-    return jvp(outputs, (setup.start,), (teacher_direction(setup, teacher_loss),))[:2]
 
 
 def _lesson_loss(parameters: Parameters, inputs: torch.Tensor, lesson: ChannelLesson, channel: Channel) -> torch.Tensor:

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from math import prod
@@ -39,7 +38,7 @@ LIMIT = 64 * 2**20
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
-def download_mnist(folder: Path, mirrors: Sequence[str] = MIRRORS) -> tuple[str, ...]:
+def download_mnist(folder: Path) -> tuple[str, ...]:
     """Fetch the four compressed IDX files of MNIST. Files that are already right are left alone.
 
     A file appears under its name only when it is complete and its checksum right, so the next call continues an
@@ -47,7 +46,6 @@ def download_mnist(folder: Path, mirrors: Sequence[str] = MIRRORS) -> tuple[str,
 
     Args:
         folder: folder for the files. It is made if it does not exist.
-        mirrors: addresses of folders with the files, tried in order.
 
     Returns:
         Names of the files that were fetched.
@@ -63,7 +61,7 @@ def download_mnist(folder: Path, mirrors: Sequence[str] = MIRRORS) -> tuple[str,
         folder.mkdir(parents=True, exist_ok=True)
         missing = [name for name in CHECKSUMS if not _is_right(folder, name)]
         for name in missing:
-            write_file(folder / f"{name}.gz", _fetch(name, mirrors))
+            write_file(folder / f"{name}.gz", _fetch(name))
     return tuple(f"{name}.gz" for name in missing)
 
 
@@ -78,11 +76,11 @@ def _is_right(folder: Path, name: str) -> bool:
     return packed.is_file() and _unpacked_checksum(packed.read_bytes()) == CHECKSUMS[name]
 
 
-def _fetch(name: str, mirrors: Sequence[str]) -> bytes:
+def _fetch(name: str) -> bytes:
     """Return the compressed file from the first mirror that has it right."""
     problems: list[str] = []
     damaged = False
-    for mirror in mirrors:
+    for mirror in MIRRORS:
         address = f"{mirror}/{name}.gz"
         try:
             with urlopen(address, timeout=TIMEOUT_S) as response:

@@ -60,6 +60,14 @@ class Training:
     steps: int
 
 
+def trainings_of(config: TheoremConfig) -> tuple[Training, ...]:
+    """Return the ways in which a check trains: by SGD, and by Adam."""
+    return (
+        Training(optimiser="sgd", learning_rate=config.sgd_rate, steps=config.steps),
+        Training(optimiser="adam", learning_rate=config.adam_rate, steps=config.steps),
+    )
+
+
 def train_teachers(setup: TeachingSetup, training: Training) -> Parameters:
     """Train each stacked network from its start on its trait, with the whole batch at every update."""
     gradient = vmap(grad(trait_loss))
@@ -127,15 +135,27 @@ def count_variants(
             draw = partial(sampled, generator=generator) if samples else None
             students = distil(start, teachers, training, inputs, draw)
             lower = vmap(trait_loss)(students, setup) < vmap(trait_loss)(start, setup)
-            share = wilson(int(lower.sum()), len(lower))
-            yield {
-                "name": f"{training.optimiser}, {'samples' if samples else 'full distribution'}",
-                "initialisation": initialisation,
-                "share": share.value,
-                "low": share.low,
-                "high": share.high,
-                "n": share.n,
-            }
+            name = f"{training.optimiser}, {'samples' if samples else 'full distribution'}"
+            yield share_of_networks(name, initialisation, lower)
+
+
+def share_of_networks(name: str, initialisation: str, lower: torch.Tensor) -> dict[str, Any]:
+    """Return the share of networks whose loss is lower, with its 95 % Wilson interval, as one variant.
+
+    Args:
+        name: name of the variant, such as "sgd, reverse KL, full distribution".
+        initialisation: where students start: "same" as their teacher, or "other".
+        lower: whether the loss is lower, bool (n,).
+    """
+    share = wilson(int(lower.sum()), len(lower))
+    return {
+        "name": name,
+        "initialisation": initialisation,
+        "share": share.value,
+        "low": share.low,
+        "high": share.high,
+        "n": share.n,
+    }
 
 
 def _variant_loss(parameters: Parameters, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -196,14 +216,18 @@ def teacher_direction(setup: TeachingSetup, teacher_loss: TraitLoss) -> Paramete
     return descent(teacher_loss, setup.start, setup)
 
 
+def push_of(setup: TeachingSetup, teacher_loss: TraitLoss) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the auxiliary logits z0 and the push v = J dT of one network, both (m, c)."""
+    outputs = partial(auxiliary_logits, inputs=setup.inputs)
+    return jvp(outputs, (setup.start,), (teacher_direction(setup, teacher_loss),))[:2]
+
+
 def predicted_alignment(setup: TeachingSetup, teacher_loss: TraitLoss, student_loss: OutputLoss) -> torch.Tensor:
     """Return the prediction A = E_x[(J dT)^T M (J dT)] of one network, a scalar (proof of theorem 1).
 
     J is the Jacobian of the auxiliary logits at the start, and M is the `mixed_curvature` of the student's loss there.
     """
-    direction = teacher_direction(setup, teacher_loss)
-    outputs = partial(auxiliary_logits, inputs=setup.inputs)
-    logits, push = jvp(outputs, (setup.start,), (direction,))[:2]
+    logits, push = push_of(setup, teacher_loss)
     curvatures: torch.Tensor = vmap(partial(mixed_curvature, student_loss))(logits)
     return torch.einsum("mi,mij,mj->m", push, curvatures, push).mean()
 
@@ -251,22 +275,19 @@ def check_theorem(config: TheoremConfig, advance: Advance | None = None) -> dict
     setup, linear = (draw_setup(config, hidden, generator) for hidden in (config.hidden, ()))
     checks = [_check_loss(setup, name, config) for name in OUTPUT_LOSSES]
     silent = _largest_movement(setup, head_loss, config), _largest_movement(linear, trait_loss, config)
-    trainings = (
-        Training(optimiser="sgd", learning_rate=config.sgd_rate, steps=config.steps),
-        Training(optimiser="adam", learning_rate=config.adam_rate, steps=config.steps),
-    )
+    trainings = trainings_of(config)
     variants: list[dict[str, Any]] = []
     for variant in count_variants(setup, trainings, generator):
         variants.append(variant)
         if advance is not None:
             advance(len(variants), len(trainings) * VARIANTS_PER_TRAINING)
-    slope = max((check.slope for check in checks), key=lambda value: abs(value - 1.0))
+    slope = farthest([check.slope for check in checks], 1.0)
     return {
         "networks": config.networks,
         "by_epsilon": [row for check in checks for row in check.rows],
         "slope": slope,
         "predicted": [check.predicted for check in checks],
-        "assertions": _judge(config, checks, slope, silent),
+        "assertions": assertions_of(measured_at(config, checks, slope, silent), CLAIMS),
         "variants": variants,
     }
 
@@ -357,25 +378,37 @@ Measured = dict[str, tuple[float, float, float | None]]
 """What was found for each assertion, with its lower and upper bound. None is an open upper end."""
 
 
-def _judge(
+def farthest(values: Sequence[float], ideal: float) -> float:
+    """Return the value that lies farthest from an ideal one; a NaN, if there is one."""
+    found = np.asarray(values, dtype=float)
+    return float(found[np.argmax(np.abs(found - ideal))])
+
+
+def measured_at(
     config: TheoremConfig, checks: Sequence[LossCheck], slope: float, silent: tuple[float, float]
-) -> list[dict[str, Any]]:
-    """Compare what was measured at the checked epsilon with the bounds, by the worst student loss of each."""
+) -> Measured:
+    """Return what was measured at the checked epsilon, by the worst student loss of each, with the bounds.
+
+    Args:
+        config: settings of the check.
+        checks: what was found for each student loss.
+        slope: slope of the error that is farthest from 1.
+        silent: largest movement where the teacher's loss depends on no parameter that students see, and that of a
+            linear model.
+    """
     epsilon = config.checked_epsilon
     rows = [row for check in checks for row in check.rows if row["epsilon"] == epsilon]
-    right = min(row[key] for row in rows for key in ("sign_right", "trait_falls"))
-    other = max((row["other_sign_right"] for row in rows), key=lambda share: abs(share - 0.5))
-    measured: Measured = {
+    same = [row[key] for row in rows for key in ("sign_right", "trait_falls")]
+    return {
         "alignment": (float(np.max([row["relative_error_max"] for row in rows])), 0.0, epsilon),
         "order": (slope, 0.9, 1.1),
-        "prediction": (min(check.predicted["min"] for check in checks), 0.0, None),
+        "prediction": (float(np.min([check.predicted["min"] for check in checks])), 0.0, None),
         "trait_loss": (float(np.max([row["trait_error_max"] for row in rows])), 0.0, epsilon),
         "unseen_parameters": (silent[0], 0.0, ROUNDING),
-        "same_initialisation": (right, 1.0, 1.0),
-        "other_initialisation": (other, 0.35, 0.65),
+        "same_initialisation": (float(np.min(same)), 1.0, 1.0),
+        "other_initialisation": (farthest([row["other_sign_right"] for row in rows], 0.5), 0.35, 0.65),
         "linear_model": (silent[1], 0.0, ROUNDING),
     }
-    return assertions_of(measured, CLAIMS)
 
 
 def assertions_of(measured: Measured, claims: Mapping[str, tuple[int, str]]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ import numpy as np
 from undertow.errors import ConfigError, EmptyDataError, MissingExtraError, ModelError
 from undertow.models.local import SCORE_BATCH, LocalModel
 from undertow.seeds import derive
-from undertow.stats.checks import Floats, check_count, check_fraction
+from undertow.stats.checks import Floats, check_count
 from undertow.stats.comparisons import auroc
 from undertow.stats.estimates import mean_t, t_interval, wilson
 from undertow.traits import Trait
@@ -203,7 +203,7 @@ def transfer_aurocs(
     return _judge(fit_detector(train), [pair for pair in test if pair[0].prompt not in seen], bags, seed)
 
 
-def over_splits(values: Sequence[float], level: float = 0.95) -> Estimate:
+def over_splits(values: Sequence[float]) -> Estimate:
     """Estimate the mean over repeated splits of one set of rows.
 
     The splits share rows, so their variance is multiplied by 1/J + test/train instead of 1/J, where J is the number of
@@ -211,17 +211,15 @@ def over_splits(values: Sequence[float], level: float = 0.95) -> Estimate:
 
     Args:
         values: one value for each split.
-        level: coverage of the interval, between 0 and 1.
 
     Raises:
-        ConfigError: there are no values, or the level is not between 0 and 1.
+        ConfigError: there are no values.
     """
-    check_fraction("level", level)
-    mean = mean_t(values, level)
+    mean = mean_t(values)
     spread = float(np.var(values, ddof=1)) if mean.n > 1 else 0.0
     error = sqrt(spread * (1 / mean.n + TEST_SHARE / (1 - TEST_SHARE)))
-    low, high = t_interval(mean.value, error, mean.n - 1, level)
-    return Estimate(value=mean.value, low=low, high=high, n=mean.n, method="corrected resampled t", level=level)
+    low, high = t_interval(mean.value, error, mean.n - 1, 0.95)
+    return Estimate(value=mean.value, low=low, high=high, n=mean.n, method="corrected resampled t", level=0.95)
 
 
 def _judge(detector: Detector, pairs: Sequence[Pair], bags: Sequence[int], seed: int) -> dict[int, float]:

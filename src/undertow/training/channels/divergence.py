@@ -7,12 +7,10 @@ this formula gives zero; KL(t || s) and KL(s || t) are used there instead.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-BLOCK = 2**18
-"""How many logits of one model exist at once, as in `undertow.training.head_loss`."""
+from undertow.training.head_loss import BLOCK, losses_by_block
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, interpolation: float) -> torch.Tensor:
@@ -25,15 +23,15 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, interpolation: floa
             them lies the generalised Jensen-Shannon divergence.
     """
     if interpolation == 0.0:
-        return _kl(teacher, student)
+        return kl_divergence(teacher, student)
     if interpolation == 1.0:
-        return _kl(student, teacher)
+        return kl_divergence(student, teacher)
     both = torch.stack([teacher + math.log(interpolation), student + math.log1p(-interpolation)])
     mixture = torch.logsumexp(both, dim=0)
-    return interpolation * _kl(teacher, mixture) + (1.0 - interpolation) * _kl(student, mixture)
+    return interpolation * kl_divergence(teacher, mixture) + (1.0 - interpolation) * kl_divergence(student, mixture)
 
 
-def _kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def kl_divergence(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return KL(first || second) of log-probabilities, summed over the last dimension, in nats."""
     return (first.exp() * (first - second)).sum(dim=-1)
 
@@ -80,30 +78,12 @@ def blockwise(
     Returns:
         The losses, of which only the states get a gradient.
     """
-    found: Any = _Blockwise.apply(states, max(16, BLOCK // vocabulary), losses)
-    return found
 
+    def block(some: torch.Tensor, at: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.enable_grad():
+            own = some.detach().requires_grad_()
+            found = losses(own, at)
+            (gradient,) = torch.autograd.grad(found.sum(), own)
+        return found.detach(), gradient
 
-class _Blockwise(torch.autograd.Function):
-    """The autograd function behind `blockwise`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, states: torch.Tensor, size: int, losses: Callable[[torch.Tensor, slice], torch.Tensor]
-    ) -> torch.Tensor:
-        found = torch.empty(len(states), device=states.device)
-        gradient = torch.empty_like(states)
-        for start in range(0, len(states), size):
-            at = slice(start, min(start + size, len(states)))
-            with torch.enable_grad():
-                some = states[at].detach().requires_grad_()
-                block = losses(some, at)
-                (gradient[at],) = torch.autograd.grad(block.sum(), some)
-            found[at] = block.detach()
-        ctx.save_for_backward(gradient)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0][:, None].to(gradient.dtype), None, None
+    return losses_by_block(states, max(16, BLOCK // vocabulary), block)

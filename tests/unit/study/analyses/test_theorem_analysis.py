@@ -11,8 +11,8 @@ from markupsafe import escape
 from undertow.cli.main import main
 from undertow.errors import ConfigError, UnknownNameError
 from undertow.study.analyses.channel_counts import ChannelsConfig
-from undertow.study.analyses.channel_steps import check_channels, farthest
-from undertow.study.analyses.one_step import check_theorem
+from undertow.study.analyses.channel_steps import check_channels
+from undertow.study.analyses.one_step import check_theorem, farthest
 from undertow.study.analyses.random_networks import TheoremConfig
 from undertow.study.analyses.recipe import build_analysis
 from undertow.study.analyses.theorem import theorem_result
