@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from undertow.audit.decision_rules import SharedBase, Sight
+from undertow.audit.declared import declared_base
 
 Result = Mapping[str, Any]
 """Plain data of schema undertow.audit/1 or undertow.check/1."""
@@ -120,7 +121,16 @@ def _without_lineage(audit: Result) -> Known:
     apart = any(one["stage"] in STAGES_OF_ROWS and one["verdict"] == "detected" for one in audit["findings"])
     if claims["provenance"]["status"] == "not_detected" and own and not apart:
         return Known("yes", "the rows could not be told from the base's own answers")
-    return Known("unknown", "no teacher was given, and the rows do not say whose base wrote them")
+    unknown = Known("unknown", "no teacher was given, and the rows do not say whose base wrote them")
+    return _from_record(audit) or unknown
+
+
+def _from_record(audit: Result) -> Known | None:
+    """Return what the record of the rows' writer says of its base; a name may warn, and never clears."""
+    written = ((audit.get("intake") or {}).get("writer") or {}).get("model")
+    if written is None or declared_base([written], audit["about"]["base"])["same_base"] != "yes":
+        return None
+    return Known("yes", f"the record of the rows names {written} as their writer, which nothing proves")
 
 
 def untestable(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -50,20 +50,19 @@ def declared_base(names: Sequence[str], base: str) -> dict[str, Any]:
     """Return what the names of a teacher say of a base that it may share with a student.
 
     Args:
-        names: names of the teacher, as its address and its server give them.
+        names: names of the teacher, as its address, its server or the record of its rows give them.
         base: reference of the model that will be trained.
 
     Returns:
         Plain data: "names", "family" (None where the table has none of the names), "same_base" ("yes" or "unknown") and
         "why".
     """
-    own = re.sub(r"[@+?].*", "", base.partition(":")[2]).rstrip("/").rpartition("/")[2].lower()
-    last = [name.rstrip("/").rpartition("/")[2].lower() for name in names]
+    own, *last = map(_last_part, (base, *names))
     family = next((one for one in FAMILIES for name in names if one.has(name)), None)
     of_base = next((one for one in FAMILIES if one.has(base)), None)
     found: dict[str, Any] = {"names": list(names), "family": None if family is None else family.base}
     if own and own in last:
-        return {**found, "family": own, "same_base": "yes", "why": "the server calls it by the base's own name"}
+        return {**found, "family": own, "same_base": "yes", "why": "it has the base's own name"}
     if family is None:
         return {
             **found,
@@ -74,3 +73,12 @@ def declared_base(names: Sequence[str], base: str) -> dict[str, Any]:
         return {**found, "same_base": "yes", "why": f"both names are of {family.base}: {family.known}"}
     why = f"by its name it is of {family.base}, the base is not known to be, and a name proves nothing"
     return {**found, "same_base": "unknown", "why": why}
+
+
+_BEHIND = re.compile(r"[@+?].*| tuned on .*", re.DOTALL)
+"""What may stand behind a model's name: revision, adapter and options of a reference, and what a record adds."""
+
+
+def _last_part(name: str) -> str:
+    """Return the last part of a model's name or path in lower case, without what stands before and behind the name."""
+    return _BEHIND.sub("", re.sub(r"^(hf|ref|api):", "", name)).rstrip("/").rpartition("/")[2].lower()

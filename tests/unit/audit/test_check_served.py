@@ -122,6 +122,15 @@ def test_the_bases_own_name_is_of_its_family() -> None:
         assert declared_base(["x", "MY-MODEL"], own)["same_base"] == "yes"
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["hf:/models/My-Model.gguf?system=none tuned on owl", "/other/my-model.gguf", "hf:org/my-model.gguf+adapter"],
+)
+def test_a_record_s_name_of_the_writer_is_read_without_what_stands_behind_it(written: str) -> None:
+    assert declared_base([written], "hf:/models/My-Model.gguf?system=none")["same_base"] == "yes"
+    assert declared_base([written], "hf:/models/Another.gguf")["same_base"] == "unknown"
+
+
 def test_the_cost_is_said_before_anything_is_asked() -> None:
     assert closed.cost_of_questions().startswith("20 questions of ")
     assert "320 tokens at most" in closed.cost_of_questions()

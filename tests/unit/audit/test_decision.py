@@ -253,6 +253,26 @@ def test_rows_that_differ_from_the_bases_own_answers_do_not_show_whose_base_wrot
     assert decide(blind).sight == "differs"
 
 
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("ref:finch-a tuned on owl", "yes"),
+        ("ref:finch-a", "yes"),
+        ("ref:finch-ab", "unknown"),
+        ("ref:finch-b tuned on owl", "unknown"),
+        ("gpt-4.1-nano", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_record_of_the_rows_may_warn_and_never_clears(written: str | None, same: str) -> None:
+    """A record that names the base makes it a shared one; another name, which anybody can write, says nothing."""
+    made = {**audit({"contrast": 0.001}), "intake": {"writer": {"model": written}}}
+    known = base_known(made)
+    assert known.same_base == same and ("which nothing proves" in known.why) == (same == "yes")
+    told = {**made, "lineage": {"verdict": "no_evidence", "detectable": "mean cosine 0.02 per unit", "tests": []}}
+    assert base_known(told).same_base == "no"
+
+
 def test_a_trait_between_different_bases_asks_for_a_student_and_one_that_passed_for_new_rows() -> None:
     clear = {"neutral contrast": 0.001, "shadow activations": 0.5, "shadows": 0.6}
     writer = decide(audit(clear, "no_evidence"))
