@@ -21,7 +21,8 @@ import numpy as np
 from undertow.audit.budget import UNLIMITED, AuditBudget
 from undertow.audit.finding import NotTestable
 from undertow.audit.lineage.verdict import lineage_or_why
-from undertow.audit.rows.contrast import ContrastScores, draw_sample, score_sample
+from undertow.audit.rows.contrast import ContrastScores, draw_sample
+from undertow.audit.rows.kept_scores import kept_scores
 from undertow.audit.rows.pair_sight import see_pairs
 from undertow.audit.rows.pairs import PairScores, draw_pairs, score_pairs, sides
 from undertow.audit.rows.panel import KINDS, DataAudit, check_panel, panel_candidates
@@ -285,7 +286,7 @@ class Materials:
         candidates = self.candidates
         sample = draw_sample(self.rows, self.reference, self.corpora, self.rng("rows"))
         with self.steps.step(_STEPS["scores"]) as advance:
-            return score_sample(sample, self.base, candidates, advance)
+            return kept_scores(sample, self.base, candidates, self.settings, advance)
 
     @cached_property
     def pair_scores(self) -> PairScores:

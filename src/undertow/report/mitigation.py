@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from undertow.mitigate.judgement import FEWEST_RUNS
 from undertow.report.figures import COLOURS, INK, draw_axes
 from undertow.report.numbers import DASH
 from undertow.report.render import render_page, write_page
@@ -66,6 +67,8 @@ def render_mitigation(folder: Path, found: Found) -> Path:
         status=STATUS,
         verdict=VERDICT,
         caution=CAUTION,
+        too_few=_too_few(found),
+        drawn=any(one["normalised_effect"] for one in found["mitigations"]),
         kept_behind=partial(_kept_behind, bound=found["criteria"]["bound"]),
         kept=partial(kept_text, bound=found["criteria"]["bound"]),
         signed=signed,
@@ -73,8 +76,11 @@ def render_mitigation(folder: Path, found: Found) -> Path:
 
 
 def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
-    """Return the share of the trait kept, with its interval, in digits that show whether it excludes the bound."""
-    return "not computable" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
+    """Return the share of the trait kept, with its interval, in digits that show whether it excludes the bound.
+
+    There is no share where the students of the rows did not rise above those of clean rows.
+    """
+    return "not testable (nothing passed)" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
 
 
 def signed(one: Mapping[str, Any] | None, digits: int = 3, margin: float | None = None) -> str:
@@ -115,11 +121,18 @@ def summarise_mitigation(found: Found) -> str:
     lines = [
         f"trait {found['trait']}, base {found['base']}, {found['runs']} runs (a run: {found['unit']})",
         "trait kept: 1 as without the mitigation, 0 as after clean rows; 95 % intervals",
+        *([_too_few(found)] if _too_few(found) else []),
         "",
     ]
     for one in found["mitigations"]:
         lines += _block(one, found["criteria"]["bound"])
     return "\n".join([*lines, CAUTION])
+
+
+def _too_few(found: Found) -> str:
+    """Return why nothing was judged; empty where the runs are enough for a verdict."""
+    few = found["runs"] < FEWEST_RUNS
+    return f"Nothing is judged: a verdict takes {FEWEST_RUNS} runs, and these are {found['runs']}." if few else ""
 
 
 def _block(one: Found, bound: float) -> list[str]:
@@ -128,6 +141,7 @@ def _block(one: Found, bound: float) -> list[str]:
     lines = [
         f"{one['method']}: {VERDICT[one['verdict']]}",
         f"  trait kept {kept_text(one['normalised_effect'], bound)}; behind rows {_kept_behind(one, bound)}",
+        f"  full - control {signed(one['full_minus_control'], 2)} logits: what passes without the mitigation",
         f"  {statuses}",
         "  " + "; ".join(f"{name} {change}" for name, change in row["task"].items()),
     ]
