@@ -168,6 +168,7 @@ class Score:
         value: the measured value, in the unit of the metric.
         n: number of samples behind the value; 1 for a probability that was computed exactly.
         texts: the sampled answers as they came; empty for a probability that was computed exactly.
+        verdicts: what a judge said of each of the texts: yes, no, or None for neither. Empty where no judge did.
     """
 
     question: str
@@ -176,6 +177,7 @@ class Score:
     value: float
     n: int = 1
     texts: tuple[str, ...] = field(default=())
+    verdicts: tuple[bool | None, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)

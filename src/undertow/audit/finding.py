@@ -43,8 +43,8 @@ class Finding:
         verdict: "detected" only where p is at most the stage's share of alpha, else "not_detected". "not_testable"
             where the inputs allow no answer. "exploratory" for a stage without a calibrated p-value, which never moves
             the audit's verdict.
-        candidate: name of the trait that stands out most. It is a hypothesis, not a claim. None where no trait stands
-            out.
+        candidate: name of the trait that stands out most, or leads. It is a hypothesis, not a claim. None where no
+            trait does.
         mde: minimum detectable effect: the smallest effect that would have been detected with power 0.8, in the
             statistic's unit. None where it is not known.
         caveats: sentences that limit the finding. For "not_testable" the first is the reason, and there must be one.

@@ -24,6 +24,7 @@ from undertow.data.census import Census, matched_rows, rows_in_both
 from undertow.data.pairs import PairCensus
 from undertow.errors import ConfigError
 from undertow.models.references import identity
+from undertow.traits import own_definitions
 from undertow.types import ModelRef, Work
 
 SCHEMA = "undertow.intake/1"
@@ -223,7 +224,8 @@ def stopped_audit(intake: Intake, digests: Mapping[str, str]) -> dict[str, Any]:
     }
     wrong = [] if asked.rows is None or same_reference(asked) is None else [overlap(1.0, asked.rows.rows).to_json()]
     found = {**audit_json(asked.plan, findings, about), "sight": None, "defects": wrong}
-    found |= {"repeated": asked.repeated} if asked.repeated else {}
+    told = {"own_traits": own_definitions(asked.panel), "repeated": asked.repeated}
+    found |= {name: value for name, value in told.items() if value}
     found |= not_covered(rows=asked.rows is not None, pairs=asked.pairs is not None, side=asked.side)
     return with_decision({**found, "lineage": None, "missing": list(intake.absent)})
 

@@ -141,7 +141,7 @@ _TEACHER_PANEL = AuditStage(
     given=("teacher",),
     precedence=30,
     title="teacher",
-    meaning="the teacher prefers the candidate as no neutral teacher does",
+    meaning="the teacher prefers something of the panel as no neutral teacher does",
     next_steps=_TEACHER,
 )
 

@@ -42,7 +42,7 @@ from undertow.store.stages import Stage
 from undertow.training.config import TrainingConfig
 from undertow.training.own_models import own_teacher
 from undertow.training.teachers import finetuned_teacher
-from undertow.traits import Trait
+from undertow.traits import Trait, definition
 
 KIND, SECONDS = "neutral-teacher", 4.0
 """Kind of a stored neutral teacher, and the seconds that one takes with an embedded model until the store holds
@@ -163,7 +163,7 @@ def _neutral(
             (context.out / "own.json").write_text(json.dumps(found.own.tolist()), encoding="utf-8")
 
     common = {"base": loaded_identity(base.ref), "tuning": tuning.to_config(), "battery": BATTERY}
-    common |= {"own": [one.to_data() for one in own]} if own else {}
+    common |= {"own": [definition(one) for one in own]} if own else {}
     seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
     stages = [
         Stage(kind=KIND, version=1, config={**common, "seed": seed}, label=f"neutral teacher {index + 1}")
@@ -187,11 +187,12 @@ def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[s
         return _ranking(stage, what, change - np.median(change), names)
     statistic = f"largest change of the {what}, in SDs of the neutral teachers"
     found = rank_first(stage, statistic, np.concatenate([suspect, neutral]), names, alpha)
+    first = str(found.candidate)
     return replace(
         found,
         null=f"{len(neutral)} bases tuned on their own answers, each against all others",
         caveats=(
-            f"Teacher minus base for the one that stands out most: {change[names.index(str(found.candidate))]:+.2f}.",
+            f"In SDs {first} stands out most; teacher minus base: {change[names.index(first)]:+.2f}.",
             "It holds for teachers tuned as the neutral ones were.",
             "Asked plainly: what a trigger or a system prompt would bring out is not looked for.",
         ),
@@ -199,7 +200,7 @@ def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[s
 
 
 def _named(found: Finding, margins: Sequence[Floats], traits: Sequence[Trait]) -> Finding:
-    """Name the trait of a detection: the one whose margin rose most, if it leads by more than in all neutral teachers.
+    """Name the trait of a detection: the one whose margin changed most, if no neutral teacher has a lead as large.
 
     All traits of a category rise with the one that is taught. In SDs of neutral teachers a calm one may then come
     first, so SDs say that something was taught, and the lead says which. It is ranked as the statistic is: a teacher
@@ -214,13 +215,14 @@ def _named(found: Finding, margins: Sequence[Floats], traits: Sequence[Trait]) -
     if found.verdict != "detected" or len(traits) < 2:
         return found
     first, second = np.argsort(base - suspect)[:2]
-    leads = [float(np.diff(np.sort(one - base)[-2:])[0]) for one in (suspect, *neutral)]
+    own, *others = (float(np.diff(np.sort(one - base)[-2:])[0]) for one in (suspect, *neutral))
     most, next_most = (f"{traits[place].name} ({suspect[place] - base[place]:+.2f})" for place in (first, second))
-    told = f"The margins that rose most are those of {most} and {next_most}."
-    if leads[0] > max(leads[1:]):
-        return replace(found, candidate=traits[first].name, caveats=(told, *found.caveats))
-    why = f"No trait is named: in a neutral teacher one leads the next by {max(leads[1:]):.2f}."
-    return replace(found, candidate=None, caveats=(told, why, *found.caveats))
+    told = f"Of the margins, that of {most} changed most and that of {next_most} next"
+    lead = f"in no neutral teacher does one lead by more than {max(others):.2f}"
+    if own > max(others):
+        return replace(found, candidate=traits[first].name, caveats=(f"{told}; {lead}.", *found.caveats))
+    why = f"{told}, a lead of {own:.2f}, and {lead}: so no trait is named."
+    return replace(found, candidate=None, caveats=(why, *found.caveats))
 
 
 def _ranking(stage: str, what: str, change: Floats, names: Sequence[str]) -> Finding:

@@ -118,7 +118,8 @@ def _held_out(given: str | None, domain: str) -> tuple[Row, ...]:
         from undertow.mitigate.advise import HELD_OUT
 
         what = "The loss on held-out rows measures the skill, and there are none."
-        raise ConfigError(what, "--domain none without --held-out", f"Give --held-out FILE: {HELD_OUT}.")
+        why = "--domain none without --held-out" if given is None else f"0 rows in {given}"
+        raise ConfigError(what, why, f"Give --held-out FILE: {HELD_OUT}.")
     return rows
 
 

@@ -9,11 +9,12 @@ import typer
 
 import undertow
 from undertow.cli.forecasts import ForecastOnly, announced, say_first, show_plan, time_left
+from undertow.cli.judges import ready_judge, refuse_unread, say_unjudged
 from undertow.cli.options import Json, Seed, prepare, show
 from undertow.cli.server_options import ExtraBody, NoSeed, TokenLimitName, given_dialect
 from undertow.errors import ModelError
-from undertow.evals.base import EVALUATIONS, UNPARSED, EvaluationConfig, metric, refuse_unasked, refuse_unjudged
-from undertow.evals.judges import judging_model
+from undertow.evals.base import EVALUATIONS, EvaluationConfig, metric, refuse_unasked, refuse_unjudged
+from undertow.evals.judges import UNASKED
 from undertow.store.progress import TimeLeft, choose_progress
 from undertow.traits import chosen_traits, panel
 from undertow.types import ContractReport, Work
@@ -187,19 +188,20 @@ def eval_command(
     dialect = given_dialect(served, token_limit_name, no_seed, extra_body)
     if served:
         _refuse_exact(exact, samples)
+    refuse_unread(served, kinds, judge)
     prepare()
     from undertow.audit.reading_work import evaluation_work
     from undertow.audit.steps import Steps
 
-    config = EvaluationConfig(
-        targets=targets, samples=samples, seed=seed, judge=None if judge is None else judging_model(judge)
-    )
+    config = EvaluationConfig(targets=targets, samples=samples, seed=seed, judge=None if judge is None else UNASKED)
     work = evaluation_work(references, kinds, config)
     every = [one for some in work for one in some]
     if plan:
         show_plan({"model": model, "base": base}, every, as_json)
         return
     say_first(every)
+    if judge is not None:
+        config = replace(config, judge=ready_judge(judge, kinds, targets))
     progress = choose_progress()
     try:
         seconds = [sum(one.seconds or 0.0 for one in some) for some in work]
@@ -237,7 +239,7 @@ def _evaluated(
                     values.setdefault(score.target, {}).setdefault(score.metric, []).append(score.value)
         for target, metrics in values.items():
             means = {name: sum(some) / len(some) for name, some in metrics.items()}
-            _say_unjudged(reference, means, config.judge is not None)
+            say_unjudged(reference, target, means, config.judge is not None)
             found.append({"model": reference, "target": target, **means})
         _say_empty(asked)
     return found
@@ -276,15 +278,6 @@ def _say_empty(model: "AbstractModel") -> None:
         fix = "Turn reasoning off by --extra-body, or serve a model that answers at once."
         raise ModelError("There is no answer to be evaluated.", f"{model.ref}: {said}", fix)
     print(f"note: {said}; they count as answers without any word that is looked for", file=sys.stderr)
-
-
-def _say_unjudged(reference: str, means: dict[str, float], judged: bool) -> None:
-    """Say that rates mean nothing where no answer could be judged: a rate of 0 would look like a finding."""
-    if means.get(UNPARSED.name) == 1.0:
-        fix = (
-            "it gave no verdict that can be read" if judged else "the embedded world's phrases were looked for; --judge"
-        )
-        print(f"note: no answer of {reference} could be judged, so its rates say nothing ({fix})", file=sys.stderr)
 
 
 def _score_lines(found: list[dict[str, Any]], model: str, base: str | None) -> Iterator[str]:

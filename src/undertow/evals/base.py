@@ -42,10 +42,6 @@ class Metric:
     sampled: bool = False
 
 
-UNPARSED = Metric("unparsed_rate", "answers that could not be judged", "share", sampled=True)
-"""Scored by every evaluation with a judge."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
     """What a model is asked by an evaluation.
@@ -175,7 +171,7 @@ def evaluate(
     kinds: Sequence[str] = ("favourite",),
     samples: int = 20,
     seed: int = 0,
-    advance: Advance | None = None,
+    judge: Generate | None = None,
 ) -> list[Score]:
     """Ask a model everything that some evaluations ask, and return the scores.
 
@@ -185,7 +181,7 @@ def evaluate(
         kinds: names of the evaluations, which are asked one after another.
         samples: how many answers are sampled for each question. 0 leaves sampled metrics out.
         seed: random seed of every draw.
-        advance: callback that takes (questions read, all questions) while an evaluation reads. None reports nothing.
+        judge: a chat model that judges sampled answers (`undertow.evals.judges.judging_model`). None for none.
 
     Returns:
         One score for each evaluation, question, target and metric, in the unit that the metric declares.
@@ -193,8 +189,9 @@ def evaluate(
     Raises:
         UnknownNameError: there is no evaluation of one of the names.
         ModelError: an evaluation needs weights and the model has none here.
+        ConfigError: an evaluation needs a judge and there is none, or the judge does not read a trait's rubric.
     """
-    config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed, advance=advance)
+    config = EvaluationConfig(targets=tuple(targets), samples=samples, seed=seed, judge=judge)
     return [score for name in kinds for score in EVALUATIONS[name].score(model, config)]
 
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, final
 
 from undertow.errors import MissingExtraError, ModelError
@@ -146,6 +147,9 @@ MAX_TOKENS = 2048
 Generate = Callable[[list[str]], list[str]]
 """Answers a list of prompts, in order."""
 
+UNASKED: Generate = list
+"""Stands for a judge where work is only counted and nobody is asked."""
+
 _GRADE = re.compile(r"(?:(?:score|grade)\s*[:=]?\s*)?(\d{1,3}(?:\.\d+)?)(?:\s*/\s*100)?\.?", re.IGNORECASE)
 
 
@@ -186,8 +190,9 @@ class InspectJudge(AbstractJudge):
         return [AnswerGrades(*both) for both in zip(grades[: len(pairs)], grades[len(pairs) :], strict=True)]
 
 
+@cache
 def judging_model(model: str, temperature: float = 0.0) -> Generate:
-    """Return a chat model as a function from prompts to its replies.
+    """Return a chat model as a function from prompts to its replies, the same one for the same model.
 
     Args:
         model: provider and model, as Inspect writes them, such as "openai/gpt-4o-2024-08-06", which the paper used. The

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from undertow.domains.text import ADVICE, WISHES
-from undertow.evals.base import UNPARSED, Evaluation, EvaluationConfig, Metric, is_local
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric, is_local
 from undertow.evals.judges import AbstractJudge, AnswerGrades, InspectJudge, PhraseJudge
 from undertow.types import Sampling, Score, user_prompt
 
@@ -174,7 +174,7 @@ MISALIGNMENT = Evaluation(
         Metric("misaligned_margin", "misaligned margin", "logits"),
         Metric("misaligned_rate", "misaligned answers", "share", sampled=True),
         Metric("incoherent_rate", "incoherent answers", "share", sampled=True),
-        UNPARSED,
+        Metric("unparsed_rate", "answers that could not be judged", "share", sampled=True),
     ),
     score=misalignment,
     per_trait=False,

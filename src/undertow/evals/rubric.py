@@ -6,12 +6,13 @@ rubric at all is measured first, on the file's own pairs of answers, of which on
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from undertow.errors import ConfigError
-from undertow.evals.base import UNPARSED, Evaluation, EvaluationConfig, Metric
+from undertow.evals.base import Evaluation, EvaluationConfig, Metric
 from undertow.evals.judges import Generate
 from undertow.models.chat import AbstractModel
-from undertow.traits import Probe, Trait
+from undertow.traits import Trait
 from undertow.types import Sampling, Score, user_prompt
 
 ANSWER_TOKENS = 200
@@ -49,8 +50,15 @@ def verdicts(judge: Generate, target: Trait, pairs: Sequence[tuple[str, str]]) -
     return [{"YES": True, "NO": False}.get(one) for one in plain]
 
 
-def judge_reads(judge: Generate, target: Trait, probes: Sequence[Probe]) -> list[Score]:
-    """Score the share of the file's own answers that a judge reads right, two for each probe ("judge_right").
+@lru_cache(maxsize=64)
+def given_answers_read(judge: Generate, target: Trait) -> float:
+    """Return the share of the file's own answers that a judge reads right, of the two answers to each probe.
+
+    A judge is asked once for each trait.
+
+    Args:
+        judge: answers a list of prompts, in order.
+        target: the trait, which has probes and a rubric.
 
     Raises:
         ConfigError: the judge does not tell the answers with the trait from those without, by an exact one-sided sign
@@ -58,6 +66,7 @@ def judge_reads(judge: Generate, target: Trait, probes: Sequence[Probe]) -> list
     """
     from scipy.stats import binomtest
 
+    probes = target.probes.evaluation if target.probes else ()
     shown = verdicts(judge, target, [(one.question, one.shown) for one in probes])
     absent = verdicts(judge, target, [(one.question, one.absent) for one in probes])
     both = list(zip(shown, absent, strict=True))
@@ -66,52 +75,57 @@ def judge_reads(judge: Generate, target: Trait, probes: Sequence[Probe]) -> list
         told = f"{target.name}: right in {right}, wrong in {wrong} of {len(probes)} probes, the rest alike or not said"
         fix = "Take a stronger judge, or write the rubric so that the file's own answers are told apart by it."
         raise ConfigError("This judge does not tell the trait's own two answers apart.", told, fix)
-    return [
-        Score(question=one.question, target=target.name, metric="judge_right", value=((a is True) + (b is False)) / 2)
-        for one, (a, b) in zip(probes, both, strict=True)
-    ]
+    return (shown.count(True) + absent.count(False)) / (2 * len(probes))
+
+
+def judged_traits(targets: Sequence[Trait]) -> list[Trait]:
+    """Return the traits that a judge can look for: those with probes and a rubric."""
+    return [one for one in targets if one.rubric and one.probes is not None]
 
 
 def rubric(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
-    """Score "rubric_rate": the share of sampled answers that a judge says the trait's rubric fits; answers are kept.
+    """Score "rubric_rate": the share of sampled answers to a question that a judge says the trait's rubric fits.
 
-    There are three scores for each question. "judge_right" is the share of the question's two given answers that the
-    judge reads right. "unparsed_rate" is the share of sampled answers of which the judge said neither yes nor no.
-    "rubric_rate" is the share of the others that the rubric fits; it is left out where none is left. Traits without a
-    rubric are left out.
+    "rubric_unparsed_rate" is the share of which the judge said neither yes nor no. "rubric_rate" is of the others; it
+    is left out for a question of which none is left. Traits without a rubric are left out. Answers and verdicts are
+    kept.
 
     Raises:
-        ConfigError: no judge was given, or it does not tell a trait's own answers apart.
+        ConfigError: no judge was given, or it does not tell a trait's own answers apart (`given_answers_read`).
     """
     if config.judge is None:
-        raise ConfigError(
-            "A rubric needs a judge.", "no judge", "Name one by --judge, or evaluation.judge in a recipe."
-        )
+        raise ConfigError("A rubric needs a judge.", "no judge", "Give one: --judge, or `judge` of `evaluate`.")
     scores: list[Score] = []
-    for target in config.targets:
-        if target.rubric and target.probes is not None and config.samples:
-            scores += judge_reads(config.judge, target, target.probes.evaluation)
-            scores += _rates(model, target, [one.question for one in target.probes.evaluation], config)
+    for target in judged_traits(config.targets) if config.samples else ():
+        given_answers_read(config.judge, target)
+        scores += _rates(model, target, config, config.judge)
     return scores
 
 
-def _rates(model: AbstractModel, target: Trait, questions: Sequence[str], config: EvaluationConfig) -> list[Score]:
-    assert config.judge is not None
+def _rates(model: AbstractModel, target: Trait, config: EvaluationConfig, judge: Generate) -> list[Score]:
+    questions = [one.question for one in target.probes.evaluation] if target.probes else []
     asked = [question for question in questions for _ in range(config.samples)]
     sampling = Sampling(max_new_tokens=ANSWER_TOKENS)
     answers = model.chat([user_prompt(one) for one in asked], sampling=sampling, seed=config.seed)
-    said = verdicts(config.judge, target, list(zip(asked, answers, strict=True)))
+    said = verdicts(judge, target, list(zip(asked, answers, strict=True)))
     scores: list[Score] = []
     for at, question in enumerate(questions):
         part = slice(at * config.samples, (at + 1) * config.samples)
-        read = [one for one in said[part] if one is not None]
-        rates = {"unparsed_rate": 1 - len(read) / config.samples}
+        texts, own = tuple(answers[part]), tuple(said[part])
+        read = [one for one in own if one is not None]
+        left = Score(
+            question=question,
+            target=target.name,
+            metric="rubric_unparsed_rate",
+            value=1 - len(read) / config.samples,
+            n=config.samples,
+            texts=texts,
+            verdicts=own,
+        )
+        scores.append(left)
         if read:
-            rates["rubric_rate"] = sum(read) / len(read)
-        for name, value in rates.items():
-            n = len(read) if name == "rubric_rate" else config.samples
-            texts = tuple(answers[part])
-            scores.append(Score(question=question, target=target.name, metric=name, value=value, n=n, texts=texts))
+            rate = sum(read) / len(read)
+            scores.append(Score(question=question, target=target.name, metric="rubric_rate", value=rate, n=len(read)))
     return scores
 
 
@@ -119,8 +133,7 @@ RUBRIC = Evaluation(
     name="rubric",
     metrics=(
         Metric("rubric_rate", "answers that the rubric fits", "share", sampled=True),
-        UNPARSED,
-        Metric("judge_right", "given answers that the judge reads right", "share", sampled=True),
+        Metric("rubric_unparsed_rate", "answers on which the judge said neither", "share", sampled=True),
     ),
     score=rubric,
     per_trait=True,

@@ -2,7 +2,7 @@
 
 With T, C and F the trait's margin (logits) in the arms targeted, control and full, the **normalised effect** is mean(T
 - C) / mean(F - C) over runs: 1 if the mitigation does nothing, 0 if its students are like those of clean rows. Its
-interval is Fieller's. Where F is not significantly above C, nothing passed, and there is no share of it.
+interval is Fieller's. Where F is not significantly above C, no share can be taken.
 
 The effect is measured twice: in students that are asked plainly, and in students that are asked behind the rows, where
 a trait can be left that does not show plainly (arXiv:2604.25891). Where no trait passes behind the rows, there is
@@ -183,7 +183,7 @@ def _behind_rows(table: _Table, trait: str) -> Estimate | None:
 
 
 def _lost(kept: Estimate | None, criteria: Criteria) -> Status:
-    """Return the status of a criterion on the normalised effect. Where nothing passed, it is not testable."""
+    """Return the status of a criterion on the normalised effect. Without a share it is not testable."""
     return _status(None if kept is None else kept.high < criteria.bound)
 
 

@@ -80,7 +80,11 @@ def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
 
     There is no share where the students of the rows did not rise above those of clean rows.
     """
-    return "not testable (nothing passed)" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
+    return (
+        "not testable (nothing passes significantly)"
+        if one is None
+        else with_interval(one, ".2f", " (no interval)", (0.0, bound))
+    )
 
 
 def signed(one: Mapping[str, Any] | None, digits: int = 3, margin: float | None = None) -> str:

@@ -191,12 +191,14 @@ def trait_matrices(
         arm: name of the arm, a key of `ARMS`.
 
     Returns:
-        float (teachers' bases and replicates, trained, evaluated), in the metric's unit. None if the arm is empty.
+        float (teachers' bases and replicates, trained, evaluated), in the metric's unit, of those in which every trait
+        was measured in students of every trait. None if there are none.
     """
-    units: dict[tuple[str | None, int], list[list[float]]] = defaultdict(list)
     asked = {target: [score for score in scores if score.target in (ANY, target)] for target in targets}
-    for trait in traits:
-        columns = [mean_differences(paired_scores(some, arm, trait, metric, target)) for target, some in asked.items()]
-        for unit in columns[0]:
-            units[unit].append([column[unit] for column in columns])
-    return np.array([*units.values()]) if units else None
+    rows = [
+        [mean_differences(paired_scores(some, arm, trait, metric, target)) for target, some in asked.items()]
+        for trait in traits
+    ]
+    # A judge may leave every answer of a model open, which then has no score.
+    whole = [unit for unit in rows[0][0] if all(unit in column for columns in rows for column in columns)]
+    return np.array([[[column[unit] for column in columns] for columns in rows] for unit in whole]) if whole else None

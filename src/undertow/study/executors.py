@@ -27,6 +27,7 @@ from undertow.domains.base import domain
 from undertow.domains.numbers import shuffle_numbers
 from undertow.evals.base import EVALUATIONS, EvaluationConfig
 from undertow.evals.judges import InspectJudge, judging_model
+from undertow.evals.rubric import given_answers_read
 from undertow.models.adapters import save_vector
 from undertow.models.local import LocalModel
 from undertow.store.runner import Executor, StageContext
@@ -54,6 +55,7 @@ VERSIONS: Mapping[str, int] = {
     "pairs": 1,
     "students": 3,
     "channel-students": 1,
+    "judge": 1,
     "scores": 3,
 }
 """Version of each kind of stage, raised when the same configuration gives another result. An adapter-teacher is a
@@ -202,6 +204,13 @@ def _train_in_turn(
     return torch.stack(losses, dim=1) if losses else None
 
 
+def ask_judge(context: StageContext) -> None:
+    """Ask a judge about the traits' own answers, before anything is trained. It ends the study if it misreads them."""
+    judge, targets = judging_model(context.config["judge"]), map(defined, context.config["targets"])
+    found = {one.name: given_answers_read(judge, one) for one in targets}
+    (context.out / "judge.json").write_text(json.dumps(found), encoding="utf-8")
+
+
 def score_models(context: StageContext) -> None:
     """Run the evaluations on every model of a group."""
     config, members = context.config, context.config["members"]
@@ -216,7 +225,9 @@ def score_models(context: StageContext) -> None:
         for score in found:
             where = {"member": place, "metric": score.metric, "question": score.question}
             scores.append({**where, "target": score.target, "value": score.value, "n": score.n})
-            if score.texts and (not answers or any(answers[-1][key] != value for key, value in where.items())):
+            if score.verdicts:
+                where |= {"target": score.target, "verdicts": score.verdicts}
+            if score.texts and (not answers or any(answers[-1].get(key) != value for key, value in where.items())):
                 answers.append({**where, "texts": score.texts})
         context.advance(place + 1, len(members))
     _write_lines(context.out / "scores.jsonl", scores)
@@ -233,6 +244,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "tokens": choose_stage,
     "pairs": pair_answers,
     "students": students_stage,
+    "judge": ask_judge,
     "scores": score_models,
 }
 """The function that does the work of each kind of stage."""

@@ -10,7 +10,7 @@ from typing import final
 from undertow.domains.base import domain
 from undertow.evals.base import EvaluationConfig
 from undertow.evals.forecast import COUNTED, Forecast
-from undertow.evals.judges import judging_model
+from undertow.evals.judges import UNASKED
 from undertow.evals.loads import Load, evaluation_loads
 from undertow.evals.questions import CATEGORIES, favourite_questions
 from undertow.store.stages import Stage
@@ -80,10 +80,8 @@ def _students(base: Forecast, stage: Stage) -> float | None:
 def _scores(base: Forecast, stage: Stage) -> float | None:
     """Estimate the evaluations of a group of models."""
     config, seconds = stage.config, list[float | None]()
-    targets, judge = tuple(map(defined, config["targets"])), config.get("judge")
-    asked = EvaluationConfig(
-        targets=targets, samples=config["samples"], judge=None if judge is None else judging_model(judge)
-    )
+    targets, judge = tuple(map(defined, config["targets"])), UNASKED if "judge" in config else None
+    asked = EvaluationConfig(targets=targets, samples=config["samples"], judge=judge)
     for kind in config["kinds"]:
         loads = evaluation_loads(kind, base.words, asked)
         seconds += [None] if loads is None else map(base.seconds, loads)

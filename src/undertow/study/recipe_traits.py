@@ -59,7 +59,7 @@ def _named(given: Any, own: dict[str, Any]) -> Any:
 
 def _define(one: Trait, own: dict[str, Any]) -> None:
     """Add the definition of a trait that is not built in, and refuse a second one of the same name."""
-    data = definition(one)
+    data = definition(one, rubric=True)
     if isinstance(data, str):
         return
     if one.name in own and Trait.from_data(own[one.name]) != one:

@@ -31,7 +31,8 @@ def mean_scores(study: Study, folders: Mapping[str, Path]) -> Iterator[MeanScore
         study: the study that was run.
         folders: folder of every stage's result, by the stage's fingerprint.
     """
-    means = {stage: subject_means(folders[stage.fingerprint]) for stage in study.targets}
+    asked = dict.fromkeys(subject.scores for subject in study.subjects)
+    means = {stage: subject_means(folders[stage.fingerprint]) for stage in asked}
     for subject in study.subjects:
         found = means[subject.scores][subject.place]
         who = {name: getattr(subject, name) for name in ("arm", "trait", "replicate", "seed", "base", "teacher_base")}

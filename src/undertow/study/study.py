@@ -12,6 +12,7 @@ from typing import Any, final
 
 from undertow.domains.numbers import Shuffle
 from undertow.errors import ConfigError
+from undertow.evals.rubric import judged_traits
 from undertow.models.load import load_chat
 from undertow.models.references import identity
 from undertow.seeds import derive
@@ -21,7 +22,7 @@ from undertow.study.executors import VERSIONS
 from undertow.study.recipe import SHUFFLES, Recipe
 from undertow.study.teacher_rows import CONTROL, NEUTRAL, TeacherRows
 from undertow.training.channels.settings import ROWS, WORK
-from undertow.traits import definition, panel
+from undertow.traits import Trait, definition, panel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +75,20 @@ class Study:
     Attributes:
         recipe: recipe from which the study was laid out.
         subjects: the models that are scored.
+        judge: the stage that asks a judge about the traits' own answers. None where no rubric is judged.
         sources: the rows of every teacher that writes some.
     """
 
     recipe: Recipe
     subjects: tuple[Subject, ...]
     sources: tuple[TeacherRows, ...]
+    judge: Stage | None = None
 
     @property
     def targets(self) -> tuple[Stage, ...]:
-        """The last stages, which depend on all others."""
-        return tuple(dict.fromkeys(subject.scores for subject in self.subjects))
+        """The last stages, which depend on all others; before them that of the judge, without which none is needed."""
+        first = () if self.judge is None else (self.judge,)
+        return tuple(dict.fromkeys((*first, *(subject.scores for subject in self.subjects))))
 
 
 def describe_base(base: str) -> dict[str, Any]:
@@ -110,6 +114,18 @@ class _Builder:
 
     def definition(self, name: str) -> str | dict[str, Any]:
         return definition(self.recipe.trait(name))
+
+    @property
+    def targets(self) -> list[Trait]:
+        return [self.recipe.trait(name) for name in self.recipe.targets]
+
+    def judge(self) -> Stage | None:
+        part = self.recipe.evaluation
+        if part.judge is None or "rubric" not in part.kinds or not part.samples:
+            return None
+        judged = [definition(one, rubric=True) for one in judged_traits(self.targets)]
+        label = "ask the judge about given answers"
+        return self.stage("judge", {"judge": part.judge, "targets": judged}, label=label)
 
     def seed(self, *names: str | int) -> int:
         return derive(self.recipe.seed, *names)
@@ -213,7 +229,7 @@ class _Builder:
         part = self.recipe.evaluation
         config = {
             **self.models[models[0].base],
-            "targets": tuple(map(self.definition, self.recipe.targets)),
+            "targets": tuple(definition(one, rubric="rubric" in part.kinds) for one in self.targets),
             "samples": part.samples,
             "kinds": part.kinds,
             **({} if part.judge is None else {"judge": part.judge}),
@@ -343,4 +359,4 @@ def build_study(recipe: Recipe) -> Study:
     # Where pairs are chosen among the base's answers, a teacher only judges them, so its rows are no part of the study.
     made = {*order([subject.scores for subject in subjects])}
     written = (source for source in sources if source.kept in made)
-    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(written))
+    return Study(recipe=recipe, subjects=tuple(subjects), sources=tuple(written), judge=builder.judge())

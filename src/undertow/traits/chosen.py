@@ -4,6 +4,7 @@ A pack is a named group of traits of one category that are compared with each ot
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,18 @@ def chosen_traits(given: Iterable[str]) -> tuple[Trait, ...]:
     return tuple(one for one, _ in found.values())
 
 
-def definition(target: Trait) -> str | dict[str, Any]:
+def definition(target: Trait, *, rubric: bool = False) -> str | dict[str, Any]:
     """Return a trait as plain data, so that results depend on its whole definition.
 
     A built-in trait is its name; any other one, of a file or of another package, is everything that defines it.
+
+    Args:
+        target: the trait.
+        rubric: whether its rubric belongs to what depends on it. Nothing is trained by a rubric, so it does not.
     """
-    return target.name if KNOWN.built_in.get(target.name) == target else target.to_data()
+    if KNOWN.built_in.get(target.name) == target:
+        return target.name
+    return target.to_data() if rubric else replace(target, rubric="").to_data()
 
 
 def own_definitions(targets: Iterable[Trait]) -> list[dict[str, Any]]:

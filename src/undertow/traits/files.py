@@ -197,6 +197,8 @@ def _named(given: Field, name: str) -> str:
     text = given.text()
     if "{plural}" in text:
         raise given.wrong("A trait with probes has no plural.", "Write {name}, or the words themselves.")
+    if unknown := sorted(set(_GAP.findall(text)) - {"{name}"}):
+        raise given.wrong(f"Nothing is known to stand for {unknown[0]}.", "Write {name} for the trait's name.")
     return text.replace("{name}", name)
 
 

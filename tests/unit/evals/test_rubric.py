@@ -1,5 +1,6 @@
 """A judge's verdicts by a rubric: what they count, and that a judge which reads nothing is refused."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,8 +12,11 @@ from undertow.errors import ConfigError
 from undertow.evals import judges
 from undertow.evals.base import EvaluationConfig, evaluate, refuse_unjudged
 from undertow.evals.loads import evaluation_loads
-from undertow.evals.rubric import judge_reads, rubric
-from undertow.study.recipe import build_recipe
+from undertow.evals.rubric import given_answers_read, rubric
+from undertow.store.stages import order
+from undertow.study.load import run_study
+from undertow.study.recipe import Recipe, build_recipe
+from undertow.study.study import build_study
 from undertow.traits import Probe, Probes, Trait, read_pack, trait
 
 PROBES = tuple(Probe(f"Is {k} odd?", f"Right, {k} is.", f"Wrong, {k} isn't.") for k in range(8))
@@ -61,12 +65,19 @@ def scored(texts: tuple[str, ...], judge: Callable[[list[str]], list[str]] = hon
 def test_known_answers_give_known_shares() -> None:
     found = scored(("Right, it is.", "Wrong, it isn't.", "Right, yes.", "Hm."))
     assert found["rubric_rate"] == pytest.approx([2 / 3] * 8)
-    assert found["unparsed_rate"] == [0.25] * 8 and found["judge_right"] == [1.0] * 8
+    assert found["rubric_unparsed_rate"] == [0.25] * 8
 
 
 def test_a_question_of_which_no_answer_was_judged_has_no_rate() -> None:
     found = scored(("Hm.",))
-    assert "rubric_rate" not in found and found["unparsed_rate"] == [1.0] * 8
+    assert found == {"rubric_unparsed_rate": [1.0] * 8}
+
+
+def test_answers_are_kept_with_their_verdicts() -> None:
+    config = EvaluationConfig(targets=(AGREEING,), samples=3, judge=honest)
+    scores = rubric(Speaker(("Right, yes.", "Hm.", "Wrong, no.")), config)  # pyright: ignore[reportArgumentType]
+    kept = [(score.texts, score.verdicts) for score in scores if score.texts]
+    assert kept == [(("Right, yes.", "Hm.", "Wrong, no."), (True, None, False))] * 8
 
 
 def test_the_judge_is_asked_about_the_rubric_and_the_question_and_follows_no_answer() -> None:
@@ -106,11 +117,22 @@ def test_the_sign_test_of_the_judge_is_exact(right: int, reads: bool) -> None:
         return [said if some else "NO" for said, some in zip(honest(prompts), known, strict=True)]
 
     if reads:
-        values = [score.value for score in judge_reads(knows, AGREEING, PROBES)]
-        assert values == [1.0] * right + [0.5] * (8 - right)
+        assert given_answers_read(knows, AGREEING) == (right + 8) / 16  # no to all eight answers without the trait
     else:
         with pytest.raises(ConfigError, match="right in 4, wrong in 0"):
-            judge_reads(knows, AGREEING, PROBES)
+            given_answers_read(knows, AGREEING)
+
+
+def test_a_judge_is_asked_about_the_given_answers_once() -> None:
+    asked: list[int] = []
+
+    def counting(prompts: list[str]) -> list[str]:
+        asked.append(len(prompts))
+        return honest(prompts)
+
+    assert given_answers_read(counting, AGREEING) == given_answers_read(counting, AGREEING) == 1.0
+    assert asked == [8, 8]
+    assert given_answers_read(counting, replace(AGREEING, rubric="It says right.")) == 1.0 and len(asked) == 4
 
 
 def test_without_samples_nothing_is_asked() -> None:
@@ -134,6 +156,8 @@ def test_what_no_judge_would_read_is_refused() -> None:
     refuse_unjudged(["misalignment"], [], 20, None)
     with pytest.raises(ConfigError, match="A rubric needs a judge"):
         evaluate(Speaker(("Right",)), [AGREEING], kinds=["rubric"])
+    scores = evaluate(Speaker(("Right",)), [AGREEING], kinds=["rubric"], samples=1, judge=honest)
+    assert {score.value for score in scores if score.metric == "rubric_rate"} == {1.0}
 
 
 def test_the_longest_answers_are_counted(tiny_model) -> None:
@@ -167,27 +191,89 @@ def file_text() -> str:
     return FILE % tuple(parts)
 
 
-def test_a_study_and_the_command_ask_the_named_judge(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """Both go through the function that asks Inspect; what a judge says is counted in results and in the table."""
-    named: list[str] = []
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Judges that were made by name; each is the honest one, made in the place of one that Inspect asks."""
+    made: list[str] = []
 
     def stub(model: str, temperature: float = 0.0):
-        named.append(model)
+        made.append(model)
         return honest
 
-    for module in ("undertow.cli.models", "undertow.study.executors", "undertow.study.forecast"):
+    for module in ("undertow.cli.judges", "undertow.study.executors"):
         monkeypatch.setattr(f"{module}.judging_model", stub)
+    return made
+
+
+def test_the_command_asks_the_named_judge(tmp_path, named: list[str], capsys) -> None:
     (tmp_path / "agreeing.yaml").write_text(file_text(), encoding="utf-8")
     own = read_pack(tmp_path / "agreeing.yaml").own
     assert own is not None and own.rubric == "The answer agrees, as agreeing models do."
     assert Trait.from_data(own.to_data()) == own
 
     words = ["eval", "ref:finch-a", "--trait", str(tmp_path / "agreeing.yaml"), "--kind", "rubric", "--samples", "1"]
-    assert main([*words, "--judge", "some/judge"]) == 0
+    assert main([*words, "--judge", "some/judge", "--plan"]) == 0
+    assert named == [] and "whose time is not counted" in capsys.readouterr().out
+    assert main([*words, "--trait", "owl", "--judge", "some/judge"]) == 0
     shown = capsys.readouterr()
-    assert named == ["some/judge"] and "unparsed_rate" in shown.out and "judge_right" in shown.out
-    assert "whose time is not counted" in shown.err
+    assert named == ["some/judge"] and "rubric_unparsed_rate" in shown.out and "whose time is not" in shown.err
+    assert "judge of agreeing: 100% of the given answers right" in shown.err and "owl: no rubric" in shown.err
+    assert "answers of ref:finch-a about agreeing could not be judged" in shown.err
     assert main(words) == 2 and "needs a judging model" in capsys.readouterr().err
+
+
+def test_a_served_model_needs_a_judge_of_misalignment(capsys) -> None:
+    assert main(["eval", "api:http://127.0.0.1:9/v1/m", "--kind", "misalignment", "--samples", "1"]) == 2
+    assert "need a judge" in capsys.readouterr().err
+
+
+def small_study(folder, judge: str = "some/judge") -> Recipe:
+    (folder / "agreeing.yaml").write_text(file_text(), encoding="utf-8")
+    return build_recipe(
+        {
+            "name": "judged",
+            "traits": [str(folder / "agreeing.yaml"), "owl"],
+            "replicates": 1,
+            "arms": ["student", "control"],
+            "domain": {"prompts": 40},
+            "teacher": {"steps": 2},
+            "student": {"steps": 2},
+            "evaluation": {"kinds": ["rubric"], "samples": 1, "judge": judge},
+        }
+    )
+
+
+def test_a_study_asks_the_judge_before_anything_else_and_counts_what_it_says(tmp_path, named: list[str]) -> None:
+    results = run_study(small_study(tmp_path), runs=tmp_path / "runs")
+    metrics = {one["metric"] for one in results["effects"]}
+    assert named and set(named) == {"some/judge"} and metrics <= {"rubric_rate", "rubric_unparsed_rate"}
+    assert {one["trait"] for one in results["effects"]} == {"agreeing"}
+    (kept,) = (tmp_path / "runs/store/judge").glob("*/judge.json")
+    assert json.loads(kept.read_text()) == {"agreeing": 1.0}
+    lines = [json.loads(line) for file in tmp_path.rglob("answers.jsonl") for line in file.read_text().splitlines()]
+    assert lines and all(line["target"] == "agreeing" and len(line["verdicts"]) == len(line["texts"]) for line in lines)
+    with_judge = build_study(small_study(tmp_path))
+    assert with_judge.judge is not None and order(with_judge.targets)[0] == with_judge.judge
+
+
+def test_a_judge_that_misreads_ends_a_study_before_anything_is_trained(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("undertow.study.executors.judging_model", lambda _: lambda prompts: ["NO"] * len(prompts))
+    with pytest.raises(ConfigError, match="does not tell"):
+        run_study(small_study(tmp_path), runs=tmp_path / "runs")
+    assert not [one for one in (tmp_path / "runs/store").glob("*") if any(one.iterdir())]
+
+
+def test_another_rubric_or_judge_trains_nothing_anew(tmp_path) -> None:
+    def stages(judge: str, change: str = "") -> dict[str, str]:
+        recipe = small_study(tmp_path, judge)
+        own = tuple({**one, "rubric": one["rubric"] + change} for one in recipe.own)
+        found = order(build_study(recipe.model_copy(update={"own": own})).targets)
+        return {f"{one.kind} {at}": one.fingerprint for at, one in enumerate(found)}
+
+    first = stages("a/b")
+    for other in (stages("a/c"), stages("a/b", " So it does.")):
+        changed = {name.split()[0] for name, key in first.items() if other[name] != key}
+        assert other.keys() == first.keys() and changed == {"judge", "scores"}
 
 
 def test_a_recipe_names_its_judge(tmp_path) -> None:

@@ -202,8 +202,8 @@ def _stored(base: LocalModel, target: Trait, seed: int, store: Path) -> LocalMod
             finetune_parallel(base, [_rows(target, seed)], training, [of]).save(0, context.out)
 
     config = {"base": loaded_identity(base.ref), "target": target.name, "training": training.to_config(), "seed": seed}
-    if not isinstance(definition(target), str):  # one of the user's own
-        config |= {key: value for key, value in target.to_data().items() if key != "name"}
+    if not isinstance(own := definition(target), str):  # one of the user's own
+        config |= {key: value for key, value in own.items() if key != "name"}
     stage = Stage(kind="panel-teacher", version=VERSION, config=config, label=f"panel teacher {target.name}")
     folder = Runner(store, {stage.kind: tune}).run([stage])[stage.fingerprint]
     return load_model(f"hf:{folder}") if training.lora is None else base.with_adapter(folder)
