@@ -39,11 +39,13 @@ RATES = {
     "mix": 0.1,
     "pairs": 1.0,
     "tokens": 3.0,
+    "judge": 5.0,
     "students": 8.4e-4,
     "scores": 0.006,
 }
 """Seconds for a unit of cost of each kind of stage, with an embedded model and one thread on an EPYC with AVX-512. They
-serve for estimates until a store holds measured ones; those of shuffle, mix and tokens are older."""
+serve for estimates until a store holds measured ones; those of shuffle, mix and tokens are older, and that of
+a judge, which depends on its server, was seen once."""
 
 
 def plan_recipe(recipe: Recipe, runs: Path) -> list[PlannedStage]:
