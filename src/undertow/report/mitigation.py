@@ -68,6 +68,7 @@ def render_mitigation(folder: Path, found: Found) -> Path:
         verdict=VERDICT,
         caution=CAUTION,
         too_few=_too_few(found),
+        passes=_passes,
         drawn=any(one["normalised_effect"] for one in found["mitigations"]),
         kept_behind=partial(_kept_behind, bound=found["criteria"]["bound"]),
         kept=partial(kept_text, bound=found["criteria"]["bound"]),
@@ -80,11 +81,7 @@ def kept_text(one: Mapping[str, Any] | None, bound: float) -> str:
 
     There is no share where the students of the rows did not rise above those of clean rows.
     """
-    return (
-        "not testable (nothing passes significantly)"
-        if one is None
-        else with_interval(one, ".2f", " (no interval)", (0.0, bound))
-    )
+    return "not testable" if one is None else with_interval(one, ".2f", " (no interval)", (0.0, bound))
 
 
 def signed(one: Mapping[str, Any] | None, digits: int = 3, margin: float | None = None) -> str:
@@ -139,13 +136,19 @@ def _too_few(found: Found) -> str:
     return f"Nothing is judged: a verdict takes {FEWEST_RUNS} runs, and these are {found['runs']}." if few else ""
 
 
+def _passes(one: Found) -> str:
+    """Return what the difference of the arms full and control is, and why no share was taken of it where none was."""
+    why = "; it is not significantly above 0, so no share of it can be taken"
+    return f"what passes without the mitigation{'' if one['normalised_effect'] else why}"
+
+
 def _block(one: Found, bound: float) -> list[str]:
     row = _row(one)
     statuses = "; ".join(f"{CRITERIA[name]}: {STATUS[status]}" for name, status in one["criteria"].items())
     lines = [
         f"{one['method']}: {VERDICT[one['verdict']]}",
         f"  trait kept {kept_text(one['normalised_effect'], bound)}; behind rows {_kept_behind(one, bound)}",
-        f"  full - control {signed(one['full_minus_control'], 2)} logits: what passes without the mitigation",
+        f"  full - control {signed(one['full_minus_control'], 2)} logits: {_passes(one)}",
         f"  {statuses}",
         "  " + "; ".join(f"{name} {change}" for name, change in row["task"].items()),
     ]

@@ -65,7 +65,7 @@ def test_the_page_and_the_text_show_every_mitigation(found, tmp_path) -> None:
     assert all(name in page and name in text for name in METHODS) and "<script" not in page
     assert ("<svg" in page) is any(one["normalised_effect"] for one in found["mitigations"])
     assert all("a verdict takes 5 runs" in shown and "these are 2" in shown for shown in (page, text))
-    assert text.count("  full - control ") == page.count("(full − control):") == len(METHODS)  # noqa: RUF001
+    assert text.count("  full - control ") == page.count("Full − control:") == len(METHODS)  # noqa: RUF001
     assert json.loads((tmp_path / "mitigation.json").read_text()) == found and "trait kept" in text
     assert "trait lost behind rows" in text and "trait lost behind rows" in page
 
