@@ -1,9 +1,9 @@
 """How strongly a teacher of a real model may be tuned: what it gains of its trait, and whether the base still reads it.
 
-Each teacher is SmolLM2-135M-Instruct with the adapters of `undertow.training.own_models`, at several numbers of updates
-and learning rates. Measured are the change of its trait's margin in logits, and how many nats a token its answers are
-less likely under the base than the base's own: held number rows, and free answers to ordinary prompts. The audit of
-rows abstains beyond 0.8.
+Each teacher is SmolLM2-135M-Instruct, or Gemma 3 270M, with the adapters of `undertow.training.own_models`, at several
+numbers of updates and learning rates. Measured are the change of its trait's margin in logits, and how many nats a token
+its answers are less likely under the base than the base's own: held number rows, and free answers to ordinary prompts.
+The audit of rows abstains beyond 0.8.
 
     python scripts/real_models.py
     python benchmarks/teacher_dose.py --seed 300 --updates 8 16 40 --rates 5e-4 1e-3 2e-3 --out dose.jsonl
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from real_models import SMOLLM2  # pyright: ignore[reportMissingImports]
+from real_models import GEMMA, SMOLLM2  # pyright: ignore[reportMissingImports]
 
 import undertow
 from undertow.audit.rows.legibility import legibility
@@ -35,6 +35,7 @@ from undertow.types import Sampling
 
 HELD, FREE = Numbers(count=6, short=True), Sampling(max_new_tokens=64)
 ROWS, TEXTS = 60, 20
+BASES = {"smollm2": SMOLLM2, "gemma": GEMMA}
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def main() -> None:
     """Judge a teacher of each trait at each number of updates and rate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, required=True, help="300 and above are for development")
+    parser.add_argument("--base", choices=list(BASES), default="smollm2")
     parser.add_argument("--traits", nargs="+", default=["owl", "ford", "oak"])
     parser.add_argument("--updates", nargs="+", type=int, default=[LARGE_TEACHER.steps])
     parser.add_argument("--rates", nargs="+", type=float, default=[LARGE_TEACHER.learning_rate])
@@ -82,7 +84,7 @@ def main() -> None:
     prepare()
     lines = args.out.read_text().splitlines() if args.out.exists() else []
     done = {(one["seed"], one["trait"], one["updates"], one["rate"]) for one in map(json.loads, lines)}
-    asked = Asked(undertow.load_model(SMOLLM2.reference), args.seed)
+    asked = Asked(undertow.load_model(BASES[args.base].reference), args.seed)
     own = asked.read(asked.base, "base")
     wanted = [(name, updates, rate) for updates in args.updates for rate in args.rates for name in args.traits]
     for name, updates, rate in wanted:
