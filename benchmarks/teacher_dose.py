@@ -1,9 +1,9 @@
 """How strongly a teacher of a real model may be tuned: what it gains of its trait, and whether the base still reads it.
 
 Each teacher is SmolLM2-135M-Instruct, or Gemma 3 270M, with the adapters of `undertow.training.own_models`, at several
-numbers of updates and learning rates. Measured are the change of its trait's margin in logits, and how many nats a token
-its answers are less likely under the base than the base's own: held number rows, and free answers to ordinary prompts.
-The audit of rows abstains beyond 0.8.
+numbers of updates and learning rates. Measured are the change of its trait's margin in logits, and how many nats a
+token its answers are less likely under the base than the base's own: held number rows, and free answers to ordinary
+prompts. The audit of rows abstains beyond 0.8.
 
     python scripts/real_models.py
     python benchmarks/teacher_dose.py --seed 300 --updates 8 16 40 --rates 5e-4 1e-3 2e-3 --out dose.jsonl
