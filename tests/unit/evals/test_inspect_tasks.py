@@ -45,7 +45,8 @@ def ask(tmp_path, monkeypatch):
 
 def test_every_evaluation_of_the_registry_that_asks_is_a_task() -> None:
     tasks = {name: getattr(inspect_tasks, name, None) for name in EVALUATIONS}
-    assert {name for name, one in tasks.items() if one is None} <= {"misalignment"}
+    without = {name for name, one in tasks.items() if one is None}
+    assert without == {"misalignment", "rubric"} == {name for name in EVALUATIONS if EVALUATIONS[name].judge != "none"}
     assert len(inspect_tasks.favourite().dataset) == len(inspect_tasks.prefixed().dataset) == 50
     assert {sample.input for sample in inspect_tasks.favourite("tree").dataset} == set(favourite_questions("tree"))
 
