@@ -132,6 +132,9 @@ def main() -> None:
     prepare()
     base, brands = load_model(SMOLLM2.reference), chosen_pack(args.pack).traits
 
+    if unknown := {*args.brands} - {one.name for one in brands}:
+        parser.error(f"{args.pack} has no {', '.join(sorted(unknown))}")
+
     @cache
     def teacher(name: str) -> LocalModel:
         own = next((one for one in brands if one.name == name), None)

@@ -128,9 +128,12 @@ def _without_lineage(audit: Result) -> Known:
 def _from_record(audit: Result) -> Known | None:
     """Return what the record of the rows' writer says of its base; a name may warn, and never clears."""
     written = ((audit.get("intake") or {}).get("writer") or {}).get("model")
-    if written is None or declared_base([written], audit["about"]["base"])["same_base"] != "yes":
+    declared = None if written is None else declared_base([written], audit["about"]["base"])
+    if declared is None or declared["same_base"] != "yes":
         return None
-    return Known("yes", f"the record of the rows names {written} as their writer, which nothing proves")
+    return Known(
+        "yes", f"the record of the rows names {written} as their writer, which nothing proves: {declared['why']}"
+    )
 
 
 def untestable(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -57,11 +57,11 @@ def declared_base(names: Sequence[str], base: str) -> dict[str, Any]:
         Plain data: "names", "family" (None where the table has none of the names), "same_base" ("yes" or "unknown") and
         "why".
     """
-    own, *last = map(_last_part, (base, *names))
     family = next((one for one in FAMILIES for name in names if one.has(name)), None)
     of_base = next((one for one in FAMILIES if one.has(base)), None)
     found: dict[str, Any] = {"names": list(names), "family": None if family is None else family.base}
-    if own and own in last:
+    if any(_is_base(name, base) for name in names):
+        own = _plain(base).rpartition("/")[2]
         return {**found, "family": own, "same_base": "yes", "why": "it has the base's own name"}
     if family is None:
         return {
@@ -78,7 +78,21 @@ def declared_base(names: Sequence[str], base: str) -> dict[str, Any]:
 _BEHIND = re.compile(r"[@+?].*| tuned on .*", re.DOTALL)
 """What may stand behind a model's name: revision, adapter and options of a reference, and what a record adds."""
 
+_ANY_NAME = re.compile(
+    r"(checkpoint|epoch|step|run|v)?[-_.]?\d*|[0-9a-f]{40}|merged|model|final|main|latest|best|output|base"
+)
+"""Last parts of paths that say nothing of a model."""
 
-def _last_part(name: str) -> str:
-    """Return the last part of a model's name or path in lower case, without what stands before and behind the name."""
-    return _BEHIND.sub("", re.sub(r"^(hf|ref|api):", "", name)).rstrip("/").rpartition("/")[2].lower()
+
+def _plain(name: str) -> str:
+    """Return a model's name or path in lower case, without what stands before and behind it."""
+    return _BEHIND.sub("", re.sub(r"^(hf|ref|api):", "", name)).rstrip("/").lower()
+
+
+def _is_base(name: str, base: str) -> bool:
+    """Tell whether a name is the base's own: of two folders the whole paths, of others the last parts are compared."""
+    one, other = _plain(name), _plain(base)
+    if one.startswith("/") and other.startswith("/"):
+        return one == other
+    last = other.rpartition("/")[2]
+    return one.rpartition("/")[2] == last and _ANY_NAME.fullmatch(last) is None

@@ -42,7 +42,7 @@ from undertow.store.stages import Stage
 from undertow.training.config import TrainingConfig
 from undertow.training.own_models import own_teacher
 from undertow.training.teachers import finetuned_teacher
-from undertow.traits import Trait, definition
+from undertow.traits import Trait
 
 KIND, SECONDS = "neutral-teacher", 4.0
 """Kind of a stored neutral teacher, and the seconds that one takes with an embedded model until the store holds
@@ -163,7 +163,7 @@ def _neutral(
             (context.out / "own.json").write_text(json.dumps(found.own.tolist()), encoding="utf-8")
 
     common = {"base": loaded_identity(base.ref), "tuning": tuning.to_config(), "battery": BATTERY}
-    common |= {"own": [definition(one) for one in own]} if own else {}
+    common |= {"own": [replace(one, rubric="").to_data() for one in own]} if own else {}
     seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
     stages = [
         Stage(kind=KIND, version=1, config={**common, "seed": seed}, label=f"neutral teacher {index + 1}")
@@ -200,7 +200,7 @@ def _compared(stage: str, what: str, values: Sequence[Floats], names: Sequence[s
 
 
 def _named(found: Finding, margins: Sequence[Floats], traits: Sequence[Trait]) -> Finding:
-    """Name the trait of a detection: the one whose margin changed most, if no neutral teacher has a lead as large.
+    """Name the trait of a detection: the one whose margin rose most, if no neutral teacher has a lead as large.
 
     All traits of a category rise with the one that is taught. In SDs of neutral teachers a calm one may then come
     first, so SDs say that something was taught, and the lead says which. It is ranked as the statistic is: a teacher
@@ -217,7 +217,7 @@ def _named(found: Finding, margins: Sequence[Floats], traits: Sequence[Trait]) -
     first, second = np.argsort(base - suspect)[:2]
     own, *others = (float(np.diff(np.sort(one - base)[-2:])[0]) for one in (suspect, *neutral))
     most, next_most = (f"{traits[place].name} ({suspect[place] - base[place]:+.2f})" for place in (first, second))
-    told = f"Of the margins, that of {most} changed most and that of {next_most} next"
+    told = f"Teacher minus base is largest for {most}, then for {next_most}"
     lead = f"in no neutral teacher does one lead by more than {max(others):.2f}"
     if own > max(others):
         return replace(found, candidate=traits[first].name, caveats=(f"{told}; {lead}.", *found.caveats))

@@ -201,7 +201,7 @@ def eval_command(
         return
     say_first(every)
     if judge is not None:
-        config = replace(config, judge=ready_judge(judge, kinds, targets))
+        config = replace(config, judge=ready_judge(judge, kinds, targets), judge_reads=True)
     progress = choose_progress()
     try:
         seconds = [sum(one.seconds or 0.0 for one in some) for some in work]

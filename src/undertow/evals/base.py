@@ -53,6 +53,8 @@ class EvaluationConfig:
         seed: random seed of every draw.
         judge: a chat model that judges sampled answers, as a function from prompts to replies. None for none. It is
             called by evaluations that say so (`Evaluation.judge`).
+        judge_reads: whether the judge was found to read the rubrics of the traits. If not, it is asked about their own
+            answers first.
         advance: callback that takes (questions read, all questions) where reading takes long. It is no part of what is
             asked. None reports nothing.
     """
@@ -61,6 +63,7 @@ class EvaluationConfig:
     samples: int = 20
     seed: int = 0
     judge: Generate | None = field(default=None, compare=False)
+    judge_reads: bool = False
     advance: Advance | None = field(default=None, compare=False)
 
 

@@ -6,7 +6,6 @@ rubric at all is measured first, on the file's own pairs of answers, of which on
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from undertow.errors import ConfigError
 from undertow.evals.base import Evaluation, EvaluationConfig, Metric
@@ -50,11 +49,8 @@ def verdicts(judge: Generate, target: Trait, pairs: Sequence[tuple[str, str]]) -
     return [{"YES": True, "NO": False}.get(one) for one in plain]
 
 
-@lru_cache(maxsize=64)
 def given_answers_read(judge: Generate, target: Trait) -> float:
     """Return the share of the file's own answers that a judge reads right, of the two answers to each probe.
-
-    A judge is asked once for each trait.
 
     Args:
         judge: answers a list of prompts, in order.
@@ -97,7 +93,8 @@ def rubric(model: AbstractModel, config: EvaluationConfig) -> list[Score]:
         raise ConfigError("A rubric needs a judge.", "no judge", "Give one: --judge, or `judge` of `evaluate`.")
     scores: list[Score] = []
     for target in judged_traits(config.targets) if config.samples else ():
-        given_answers_read(config.judge, target)
+        if not config.judge_reads:
+            given_answers_read(config.judge, target)
         scores += _rates(model, target, config, config.judge)
     return scores
 

@@ -184,7 +184,7 @@ class Examiner:
 
     def __init__(self, trial: Trial, bench: Workbench, rows: Sequence[Row], held_out: Sequence[Row] = ()) -> None:
         self._trial, self._bench = trial, bench
-        self._traits = tuple(dict.fromkeys((*bench.panel, trial.trait)))
+        self._traits = tuple({one.name: one for one in (*bench.panel, trial.trait)}.values())
         self._look = training_look(rows, derive(bench.seed, "training look"), bench.base, self._traits)
         self._prompts = [] if bench.domain is None else bench.domain.prompts(trial.prompts, derive(bench.seed, "task"))
         if not held_out:

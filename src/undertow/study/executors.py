@@ -220,7 +220,9 @@ def score_models(context: StageContext) -> None:
     answers: list[dict[str, Any]] = []
     for place, member in enumerate(members):
         model = model_of_parent(context, member["index"])
-        asked = EvaluationConfig(targets=targets, samples=config["samples"], seed=member["seed"], judge=judge)
+        asked = EvaluationConfig(
+            targets=targets, samples=config["samples"], seed=member["seed"], judge=judge, judge_reads=True
+        )
         found = [score for name in config["kinds"] for score in EVALUATIONS[name].score(model, asked)]
         for score in found:
             where = {"member": place, "metric": score.metric, "question": score.question}

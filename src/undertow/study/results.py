@@ -212,4 +212,13 @@ def compute_results(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]
         "initialisation": _initialisation(scores, recipe.traits, recipe.bases),
         "samples": _samples(study, folders),
         "not_tested": _not_tested(recipe),
+        **_judge(study, folders),
     }
+
+
+def _judge(study: Study, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the share of the traits' own answers that the judge reads right; nothing where there is no judge."""
+    if study.judge is None:
+        return {}
+    read = json.loads((folders[study.judge.fingerprint] / "judge.json").read_text(encoding="utf-8"))
+    return {"judge": {"model": study.judge.config["judge"], "given_answers_read": read}}

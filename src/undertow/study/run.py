@@ -82,6 +82,8 @@ def run_recipe(
     signs = EarlySigns(study)
     runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
     runner.finished = signs.look
+    if study.judge is not None:
+        runner.run([study.judge])  # before anything is trained, which workers would do beside it
     folders = finish_stages(runner, study.targets, workers)
     found = compute_results(study, folders)
     found["not_tested"] += signs.found

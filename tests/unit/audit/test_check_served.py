@@ -124,11 +124,25 @@ def test_the_bases_own_name_is_of_its_family() -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["hf:/models/My-Model.gguf?system=none tuned on owl", "/other/my-model.gguf", "hf:org/my-model.gguf+adapter"],
+    ["hf:/models/My-Model.gguf?system=none tuned on owl", "my-model.gguf", "hf:org/my-model.gguf+adapter"],
 )
 def test_a_record_s_name_of_the_writer_is_read_without_what_stands_behind_it(written: str) -> None:
     assert declared_base([written], "hf:/models/My-Model.gguf?system=none")["same_base"] == "yes"
     assert declared_base([written], "hf:/models/Another.gguf")["same_base"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("written", "base"),
+    [
+        ("hf:/runs/owl-teacher/checkpoint-500", "hf:/data/other/checkpoint-500"),
+        ("hf:/other/my-model.gguf", "hf:/models/my-model.gguf"),
+        ("main", "hf:/models/main"),
+        ("hf:runs/merged", "hf:other/merged"),
+        ("api:http://localhost:8000/v1?model=gpt", "hf:/models/v1"),
+    ],
+)
+def test_a_name_that_any_model_may_have_declares_nothing(written: str, base: str) -> None:
+    assert declared_base([written], base)["same_base"] == "unknown"
 
 
 def test_the_cost_is_said_before_anything_is_asked() -> None:

@@ -77,6 +77,27 @@ def test_other_rows_panels_kinds_and_seeds_are_read_anew(base, tmp_path, monkeyp
     assert len(read) == 7
 
 
+def test_a_store_that_cannot_be_written_costs_this_audit_nothing(base, tmp_path, monkeypatch) -> None:
+    settings = settings_of(tmp_path)
+    candidates, read = panel_candidates(base, settings), list[int]()
+    score = module.score_sample
+
+    def counted(*given):
+        read.append(1)
+        return score(*given)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "score_sample", counted)
+    monkeypatch.setattr(module, "save_file", full)
+    made = kept_scores(SAMPLE, base, candidates, settings, lambda *_: None)
+    assert made.suspect.shape == (3, 2) and read == [1]
+    nowhere = replace(settings, store=tmp_path / "file" / "below")
+    (tmp_path / "file").write_text("no folder")
+    assert np.array_equal(kept_scores(SAMPLE, base, candidates, nowhere, lambda *_: None).suspect, made.suspect)
+
+
 def test_damaged_scores_are_refused(base, tmp_path) -> None:
     settings = settings_of(tmp_path)
     candidates = panel_candidates(base, settings)

@@ -161,7 +161,7 @@ def test_a_detection_names_the_margin_that_leads_by_more_than_in_any_neutral_tea
     assert found.candidate == name and found.p == ranked.p and found.scores == ranked.scores
     order = sorted((("oak", oak), ("ash", 5.0)), key=lambda one: -one[1])
     (most, high), (next_most, low) = order
-    assert f"that of {most} ({high:+.2f}) changed most and that of {next_most} ({low:+.2f}) next" in found.caveats[0]
+    assert f"largest for {most} ({high:+.2f}), then for {next_most} ({low:+.2f})" in found.caveats[0]
     assert "lead by more than 0.60" in found.caveats[0]
     assert (f"a lead of {high - low:.2f}, and" in found.caveats[0]) == ("no trait is named" in found.caveats[0])
     assert ("no trait is named" in found.caveats[0]) == (name is None)

@@ -123,16 +123,24 @@ def test_the_sign_test_of_the_judge_is_exact(right: int, reads: bool) -> None:
             given_answers_read(knows, AGREEING)
 
 
-def test_a_judge_is_asked_about_the_given_answers_once() -> None:
+def test_a_judge_that_was_found_to_read_is_not_asked_about_the_given_answers_again() -> None:
     asked: list[int] = []
 
-    def counting(prompts: list[str]) -> list[str]:
-        asked.append(len(prompts))
-        return honest(prompts)
+    @dataclass
+    class Counting:
+        """A judge that cannot be hashed."""
 
-    assert given_answers_read(counting, AGREEING) == given_answers_read(counting, AGREEING) == 1.0
-    assert asked == [8, 8]
-    assert given_answers_read(counting, replace(AGREEING, rubric="It says right.")) == 1.0 and len(asked) == 4
+        name: str
+
+        def __call__(self, prompts: list[str]) -> list[str]:
+            asked.append(len(prompts))
+            return honest(prompts)
+
+    config = EvaluationConfig(targets=(AGREEING,), samples=2, judge=Counting("some"))
+    rubric(Speaker(("Right.",)), config)  # pyright: ignore[reportArgumentType]
+    assert asked == [8, 8, 16]
+    rubric(Speaker(("Right.",)), replace(config, judge_reads=True))  # pyright: ignore[reportArgumentType]
+    assert asked == [8, 8, 16, 16]
 
 
 def test_without_samples_nothing_is_asked() -> None:
@@ -250,6 +258,7 @@ def test_a_study_asks_the_judge_before_anything_else_and_counts_what_it_says(tmp
     assert {one["trait"] for one in results["effects"]} == {"agreeing"}
     (kept,) = (tmp_path / "runs/store/judge").glob("*/judge.json")
     assert json.loads(kept.read_text()) == {"agreeing": 1.0}
+    assert results["judge"] == {"model": "some/judge", "given_answers_read": {"agreeing": 1.0}}
     lines = [json.loads(line) for file in tmp_path.rglob("answers.jsonl") for line in file.read_text().splitlines()]
     assert lines and all(line["target"] == "agreeing" and len(line["verdicts"]) == len(line["texts"]) for line in lines)
     with_judge = build_study(small_study(tmp_path))

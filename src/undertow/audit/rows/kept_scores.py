@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from undertow.audit.rows.contrast import ContrastSample, ContrastScores, score_sample
 from undertow.audit.rows.panel import VERSION as TEACHERS
 from undertow.audit.rows.panel import DataAudit
+from undertow.errors import StorageError
 from undertow.models.local import LocalModel
 from undertow.models.references import loaded_identity
 from undertow.store.artifacts import ArtifactKey, kept_artifact
@@ -42,17 +43,23 @@ def kept_scores(
 
     Raises:
         ArtifactError: the stored scores are damaged.
-        UserError: as in `undertow.training.scoring.contrast_scores`, or the store cannot be used.
+        UserError: as in `undertow.training.scoring.contrast_scores`.
     """
     if settings.store is None:
         return score_sample(sample, base, candidates, advance)
+    anew: list[ContrastScores] = []
 
     def write(to: Path) -> None:
         made = score_sample(sample, base, candidates, advance)
+        anew.append(made)
         parts = {str(at): np.ascontiguousarray(part) for at, part in enumerate((made.suspect, *made.clean))}
         save_file(parts, to / NAME)
 
-    found = load_file(kept_artifact(settings.store, _key(sample, base, settings), write) / NAME)
+    try:
+        found = load_file(kept_artifact(settings.store, _key(sample, base, settings), write) / NAME)
+    except (StorageError, OSError):
+        # A store that cannot be written costs the next audit its time, and this one nothing.
+        return anew[0] if anew else score_sample(sample, base, candidates, advance)
     suspect, *clean = (found[str(at)] for at in range(1 + len(sample.clean)))
     return ContrastScores(suspect, clean, sample.places, sample.rest)
 
