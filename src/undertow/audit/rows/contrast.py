@@ -271,12 +271,14 @@ class ContrastSample:
         places: with a reference, for each suspect row its index in `suspect` and the indices of its reference rows.
             None without a reference.
         rest: further suspect rows, which only the stage "stream" reads.
+        left_out: how many of the drawn rows no model can read, as a sentence. Empty if all can be read.
     """
 
     suspect: Sequence[Row]
     clean: Sequence[Sequence[Row]]
     places: Sequence[tuple[int, Sequence[int]]] | None
     rest: Sequence[Row]
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +291,18 @@ class ContrastScores:
         places: for each suspect row its index and the indices of its reference rows, as in `ContrastSample`. None
             without a reference.
         rest: further suspect rows that are not scored yet.
+        left_out: what was left out of the sample, as in `ContrastSample`.
     """
 
     suspect: Floats
     clean: Sequence[Floats]
     places: Sequence[tuple[int, Sequence[int]]] | None
     rest: Sequence[Row] = ()
+    left_out: str = ""
+
+    def told(self, finding: Finding) -> Finding:
+        """Return a finding on these scores that says what was left out of them."""
+        return replace(finding, caveats=(*finding.caveats, self.left_out)) if self.left_out else finding
 
 
 def draw_sample(
@@ -332,7 +340,7 @@ def score_sample(
     joined = [row for part in parts for row in part]
     scores = rival_centred(contrast_scores(joined, base, candidates, advance), candidates)
     suspect, *clean = np.split(scores, np.cumsum([len(part) for part in parts])[:-1])
-    return ContrastScores(suspect, clean, sample.places, sample.rest)
+    return ContrastScores(suspect, clean, sample.places, sample.rest, sample.left_out)
 
 
 def contrast(
@@ -362,9 +370,9 @@ def contrast(
     if scores.places is None:
         corpora = scores.clean
         found = conformal_contrast(scores.suspect, corpora, candidates, alpha, rng) if corpora else None
-        return replace(found or ranked(scores.suspect, candidates), candidate=None)
+        return scores.told(replace(found or ranked(scores.suspect, candidates), candidate=None))
     groups = grouped(scores.suspect, scores.clean[0], scores.places)
-    found = matched_contrast(groups, candidates, alpha, rng)
+    found = scores.told(matched_contrast(groups, candidates, alpha, rng))
     if found.verdict != "detected":
         return replace(found, candidate=None)
     if why := too_few_to_name(len(signatures.candidates)):

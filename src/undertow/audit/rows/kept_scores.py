@@ -54,7 +54,7 @@ def kept_scores(
 
     found = load_file(kept_artifact(settings.store, _key(sample, base, settings), write) / NAME)
     suspect, *clean = (found[str(at)] for at in range(1 + len(sample.clean)))
-    return ContrastScores(suspect, clean, sample.places, sample.rest)
+    return ContrastScores(suspect, clean, sample.places, sample.rest, sample.left_out)
 
 
 def _key(sample: ContrastSample, base: LocalModel, settings: DataAudit) -> ArtifactKey:
