@@ -17,7 +17,6 @@ that score alike get the candidate's name.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 from scipy import special
@@ -270,7 +269,7 @@ class ContrastSample:
         clean: corpora of clean rows. With a reference there is one corpus, its rows.
         places: with a reference, for each suspect row its index in `suspect` and the indices of its reference rows.
             None without a reference.
-        rest: further suspect rows, which only the stage "stream" reads.
+        rest: further suspect rows, drawn from all that are left, which only the stage "stream" reads.
         left_out: how many of the drawn rows no model can read, as a sentence. Empty if all can be read.
     """
 
@@ -326,9 +325,8 @@ def draw_sample(
         own, clean = [place for place, _ in pairs], [[reference[at] for _, theirs in pairs for at in theirs]]
     else:
         own, clean, places = [], [reference[:STREAMED]], []
-    read = set(own)
-    unread = (place for place in range(len(rows)) if place not in read)
-    rest = [rows[place] for place in islice(unread, max(0, STREAMED - len(own)))]
+    unread = rng.permutation(np.setdiff1d(np.arange(len(rows)), own))
+    rest = [rows[place] for place in unread[: max(0, STREAMED - len(own))].tolist()]
     return ContrastSample([rows[place] for place in own], clean, places, rest)
 
 
