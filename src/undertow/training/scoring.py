@@ -21,7 +21,7 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 
-from undertow.errors import ModelError
+from undertow.errors import EmptyDataError, ModelError
 from undertow.models.lm_head import body_and_head
 from undertow.models.local import SCORE_BATCH, LocalModel
 from undertow.models.open_texts import cached
@@ -255,7 +255,12 @@ def choose_tokens(
 
     Returns:
         The rows with `skip` set. A row of which nothing would be learnt is left out.
+
+    Raises:
+        EmptyDataError: there are no rows.
     """
+    if not rows:
+        raise EmptyDataError("There are no tokens to choose from.", "0 rows", "Look at the filter's reject reasons.")
     encoded = teacher.encode(rows)
     pairs = zip(teacher.token_logprobs(encoded), base.token_logprobs(encoded), strict=True)
     gains = [(after - before).tolist() for after, before in pairs]
