@@ -301,7 +301,7 @@ class ContrastScores:
 
     def told(self, finding: Finding) -> Finding:
         """Return a finding on these scores that says what was left out of them."""
-        return replace(finding, caveats=(*finding.caveats, self.left_out)) if self.left_out else finding
+        return replace(finding, caveats=(self.left_out, *finding.caveats)) if self.left_out else finding
 
 
 def draw_sample(

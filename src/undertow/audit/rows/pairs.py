@@ -227,9 +227,9 @@ def pair_contrast(
         verdict=verdict_at(p, alpha),
         mde=smallest_shift(float(np.quantile(reached[1:], 1.0 - alpha)), error),
         caveats=(
+            *filter(None, (pair_scores.left_out,)),
             *CAVEATS,
             f"With length and likelihood left in, p = {plain:.2g}.",
-            *filter(None, (pair_scores.left_out,)),
         ),
         scores=named(means, candidates),
         null_sample=beside_null(reached, alpha, IN_ERRORS),
