@@ -55,16 +55,16 @@ class StopAt:
     """When the callback ends a training early.
 
     Attributes:
-        margin: rise of a trait's logit margin over the base's, in logits, at which training ends; above 0. No error
-            rate belongs to it: the placebos of a bank show what ordinary rows do to a margin. None never ends a
-            training for it.
+        margin: rise of a trait's logit margin over the base's, in logits, at which training ends; above 0. It ends too
+            where a measured margin is not finite. No error rate belongs to it: the placebos of a bank show what
+            ordinary rows do to a margin. None never ends a training for it.
         p: level in (0, 1) at which training ends: the p-value of exposure times the number of planned looks is at most
             this. It needs a bank. None never ends a training for it.
         unlearnt: whether training ends with an error if its first updates show that nothing is learnt, or not the rows
             that are watched. False logs a warning instead.
 
     Raises:
-        ConfigError: the margin is not positive, or p lies outside (0, 1).
+        ConfigError: the margin is no finite number above 0, or p lies outside (0, 1).
     """
 
     margin: float | None = None
@@ -72,8 +72,10 @@ class StopAt:
     unlearnt: bool = True
 
     def __post_init__(self) -> None:
-        if self.margin is not None and self.margin <= 0:
-            raise ConfigError("A rise of a margin is positive.", self.margin, "Set StopAt(margin=...) above 0.")
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise ConfigError(
+                "A rise of a margin is a finite number above 0.", self.margin, "Set StopAt(margin=...) above 0."
+            )
         if self.p is not None and not 0 < self.p < 1:
             raise ConfigError("A p lies between 0 and 1.", self.p, "Set StopAt(p=...) to 0.05, say.")
 
@@ -105,6 +107,11 @@ class Look:
     moved: float | None = None
     moved_enough: bool = False
     reason: str | None = None
+
+    @property
+    def not_finite(self) -> str:
+        """Names of the traits whose margin is not finite, joined by commas."""
+        return ", ".join(name for name, rise in self.margins.items() if not math.isfinite(rise))
 
     @property
     def values(self) -> dict[str, float]:
@@ -140,7 +147,7 @@ class UndertowCallback(TrainerCallback):
         looks: what each look of the latest training found, in order.
 
     Raises:
-        ConfigError: a setting is out of range, or a p-value is asked for without a bank.
+        ConfigError: a setting is out of range, the panel is empty, or a p-value is asked for without a bank.
         UnknownNameError: there is no trait of this name, or the bank does not read it.
     """
 
@@ -160,6 +167,8 @@ class UndertowCallback(TrainerCallback):
         if self.stop.p is not None and bank is None:
             raise ConfigError("A p needs placebos.", f"p={self.stop.p}", "Give a bank (`undertow audit bank`).")
         self.traits: tuple[Trait, ...] = panel_traits() if panel is None else tuple(trait(name) for name in panel)
+        if not self.traits:
+            raise ConfigError("There is no trait to look for.", "panel=[]", "Name traits, or leave panel out.")
         if bank is not None:
             places(self.traits)
         self.every, self.bank, self.on_finding = every, bank, on_finding
@@ -266,6 +275,8 @@ class UndertowCallback(TrainerCallback):
         self.looks.append(look)
         self._log(look.values, state, control)
         if look.reason is None:
+            if look.not_finite:
+                LOG.warning("After update %d no finite margin was measured of: %s.", look.step, look.not_finite)
             return
         control.should_training_stop = True
         if state.is_world_process_zero:
@@ -317,7 +328,9 @@ def with_reason(look: Look, stop: StopAt) -> Look:
     """Return the look with the reason why training ends here, if `stop` says that it does."""
     name, rise = max(look.margins.items(), key=lambda item: item[1])
     reason = None
-    if stop.margin is not None and rise >= stop.margin:
+    if stop.margin is not None and look.not_finite:
+        reason = f"no finite margin was measured of {look.not_finite}, so that nothing says how far it has risen."
+    elif stop.margin is not None and rise >= stop.margin:
         reason = f"the margin of {name} has risen by {rise:+.2f} logits, of {stop.margin:g} that are allowed."
     elif stop.p is not None and look.p_all is not None and look.p_all <= stop.p and look.moved_enough:
         reason = (

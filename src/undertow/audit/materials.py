@@ -11,7 +11,7 @@ suspect rows itself. A **neutral** teacher or writer was tuned without a trait.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -22,6 +22,7 @@ from undertow.audit.budget import UNLIMITED, AuditBudget
 from undertow.audit.finding import NotTestable
 from undertow.audit.lineage.verdict import lineage_or_why
 from undertow.audit.rows.contrast import ContrastScores, draw_sample
+from undertow.audit.rows.fitting import fitting_pairs, fitting_sample
 from undertow.audit.rows.kept_scores import kept_scores
 from undertow.audit.rows.pair_sight import see_pairs
 from undertow.audit.rows.pairs import PairScores, draw_pairs, score_pairs, sides
@@ -284,7 +285,8 @@ class Materials:
     def scores(self) -> ContrastScores:
         """Scores of the rows and of their reference under every candidate, relative to the candidate's rivals."""
         candidates = self.candidates
-        sample = draw_sample(self.rows, self.reference, self.corpora, self.rng("rows"))
+        drawn = draw_sample(self.rows, self.reference, self.corpora, self.rng("rows"))
+        sample = fitting_sample(drawn, self.base, candidates)
         with self.steps.step(_STEPS["scores"]) as advance:
             return kept_scores(sample, self.base, candidates, self.settings, advance)
 
@@ -293,9 +295,10 @@ class Materials:
         """How much further the chosen answers of the pairs rise under every candidate than the rejected ones do."""
         base, inputs = self.base, self.inputs
         refuse_unsaid(base, inputs.panel)
-        candidates, drawn = self.candidates, draw_pairs(inputs.pairs, self.rng("pairs"))
+        candidates = self.candidates
+        drawn, left_out = fitting_pairs(draw_pairs(inputs.pairs, self.rng("pairs")), base, candidates)
         with self.steps.step(_STEPS["pair_scores"]) as advance:
-            return score_pairs(drawn, base, candidates, advance)
+            return replace(score_pairs(drawn, base, candidates, advance), left_out=left_out)
 
     @cached_property
     def pair_signatures(self) -> SignatureWriter:

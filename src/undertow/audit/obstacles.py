@@ -152,7 +152,9 @@ def bank_too_small(asked: Asked) -> Obstacle | None:
     if record is not None and record.no_null is not None:
         return Obstacle(record.no_null, "Audit its rows, or a student of them that was trained plainly.")
     if held_numbers(asked.form) is None:
-        return Obstacle(NO_PLACEBOS.format(asked.form), "Audit the rows without a student.")
+        student = "Audit the rows without a student."
+        alone = "Write the rows without a form, or held to a form of the domain numbers, for students of them."
+        return Obstacle(NO_PLACEBOS.format(asked.form), alone if asked.student is None else student)
     enough = max(3, needed(asked.share))
     if asked.stored.placebos >= enough:
         return None

@@ -20,6 +20,7 @@ from undertow.audit.rows.panel import DataAudit
 from undertow.audit.rows.reference import AuditedRows
 from undertow.audit.stages import AuditStage, stages
 from undertow.audit.steps import Parts, Steps
+from undertow.audit.students.bank import Bank
 from undertow.audit.verdict import CLAIMS, Plan, audit_json, declare, missing, what_they_add
 from undertow.errors import EmptyDataError, out_of_memory
 from undertow.models.local import LocalModel
@@ -59,7 +60,7 @@ def run_audit(
     able, refused = _told_apart(running, materials)
     findings = _in_order(declared.stages, [*refused, *with_one_name(run_stages(able, materials))])
     writers = materials.writers
-    bank = materials.bank.found if inputs.rows or inputs.student is not None else None
+    bank = _bank(materials)
     named = {"base": inputs.base, "student": inputs.student, "teacher": inputs.teacher}
     about = {
         **named,
@@ -115,6 +116,16 @@ def _reference(able: Sequence[AuditStage], materials: Materials) -> str | None:
     if any("rows" in one.given for one in able):
         return materials.audited.how
     return "none was drawn" if inputs.reference is None else f"{len(inputs.reference)} rows, given and not used"
+
+
+def _bank(materials: Materials) -> Bank | None:
+    """Return the placebo students that students are compared with, or None if there are none, or none are possible."""
+    if not materials.inputs.rows and materials.inputs.student is None:
+        return None
+    try:
+        return materials.bank.found
+    except NotTestable:  # The stages that need placebo students say why there are none.
+        return None
 
 
 def _seen(materials: Materials) -> dict[str, Any]:

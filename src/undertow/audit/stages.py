@@ -174,7 +174,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
         given=("rows",),
         stops_early=True,
         title="stream",
-        version=2,
+        version=3,
     ),
     AuditStage(
         name="recovery",
@@ -183,6 +183,7 @@ BUILT_IN: tuple[AuditStage, ...] = (
         needs=("rows", "base", "clean", "alpha", "seed", "advance"),
         given=("rows",),
         title="recovery",
+        version=2,
     ),
     # It never turns a detection of the contrast off: it says whether a writer without a trait would be detected too.
     AuditStage(

@@ -88,6 +88,7 @@ def generate_command(
     order = Order(
         out=out,
         domain=None if domain is None else parse_domain(domain),
+        domain_given=domain,
         asked=None if prompts is None else read_asked(prompts),
         source=prompts,
         trait=chosen_trait(trait) if trait else None,

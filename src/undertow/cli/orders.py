@@ -56,6 +56,7 @@ class Order:
         teacher: folder in which the teacher that is made is saved. None does not save it.
         limit: most tokens of an answer in the domain, for the tokenizer of the model that writes. None takes the
             domain's own.
+        domain_given: the domain as the command gave it, with its settings; the next command repeats it.
     """
 
     out: Path
@@ -72,6 +73,7 @@ class Order:
     writer_file: Path | None = None
     teacher: Path | None = None
     limit: int | None = None
+    domain_given: str | None = None
 
     def by(self, *words: "ChatTokens | None") -> "Order":
         """Return the order with the longest answers that models with these tokenizers may need; None for a server."""
@@ -154,8 +156,7 @@ class Order:
             free = self.domain is not None and self.domain.name == "numbers" and self.sampling.form is None
             held = free and not model.startswith("api:")
             return f"the same with --domain {HELD}, which holds the answers to numbers" if held else NO_NEXT
-        name = "numbers" if self.domain is None else self.domain.name
-        other = "" if name == "numbers" else f" --domain {name}"
+        other = "" if self.domain_given in (None, "numbers") else f" --domain {quoted(self.domain_given)}"
         return f"undertow filter {quoted(self.out)} {quoted(free_name(self.out.with_name('kept.jsonl')))}{other}"
 
     def judged(self, rows: Sequence[Row], cut: int | None = None) -> dict[str, Any]:

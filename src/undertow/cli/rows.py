@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-import undertow
 from undertow.cli.options import Json, Passing, Rows, SkipBad, quoted, refuse_replacing, tell
 from undertow.data.filters import Tally, domain_rule, mention_rule, require_kept, sift
 from undertow.data.row_files import Put, Shape, open_sink
+from undertow.domains.base import AbstractDomain, parse_domain
 from undertow.errors import ConfigError, EmptyDataError
 from undertow.traits import Trait, chosen_traits
 from undertow.types import Row
@@ -27,7 +28,11 @@ def filter_command(
         Path | None, typer.Option(help="Row file for the dropped rows, with the reasons. Not written if not given.")
     ] = None,
     domain: Annotated[
-        str, typer.Option(help="Domain whose rule decides which rows are valid (see `undertow list domains`).")
+        str,
+        typer.Option(
+            help="Domain whose rule decides which rows are valid, perhaps with settings, such as cot:checked=false "
+            "(see `undertow list domains`)."
+        ),
     ] = "numbers",
     ban: Annotated[
         bool,
@@ -45,23 +50,31 @@ def filter_command(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Keep the rows that are valid in their domain."""
-    from undertow.domains.numbers import BANNED
-
-    if ban and domain != "numbers":
-        raise ConfigError("Only the domain numbers has banned numbers.", f"--domain {domain} --ban", "Leave --ban out.")
+    """Keep the rows that are valid in their domain, with their further keys."""
     refuse_replacing(out, rows)
     if dropped is not None:
         refuse_replacing(dropped, rows, out)
-    rule = undertow.domain(domain, **({"banned": BANNED} if ban else {}))
-    rules = domain_rule(rule), mention_rule(_named(mentions))
-    given, tally = Passing(rows, skip_bad), Tally()
+    rules = domain_rule(_judging(domain, ban)), mention_rule(_named(mentions))
+    given, tally = Passing(rows, skip_bad, more=True), Tally()
+    sifted = ((judged, more) for row, more in given for judged in sift([row], *rules))
     with _sink(dropped) as put_dropped:
-        empty = _keep(out, sift((row for row, _ in given), *rules), tally, put_dropped)
+        empty = _keep(out, sifted, tally, put_dropped)
     if empty is not None:
         raise empty
     found = {"rows": str(out), **tally.report.to_json(), "bad_lines": given.bad}
     tell(found, as_json, f"undertow train {quoted(out)} students")
+
+
+def _judging(text: str, ban: bool) -> AbstractDomain:
+    """Return the domain that judges rows; of numbers, with the numbers of bad repute banned too if `ban` says so."""
+    from undertow.domains.numbers import BANNED, Numbers
+
+    domain = parse_domain(text)
+    if not ban:
+        return domain
+    if not isinstance(domain, Numbers):
+        raise ConfigError("Only the domain numbers has banned numbers.", f"--domain {text} --ban", "Leave --ban out.")
+    return replace(domain, banned=tuple(dict.fromkeys((*domain.banned, *BANNED))))
 
 
 def _named(mentions: list[str]) -> tuple[Trait, ...]:
@@ -82,13 +95,15 @@ def _nowhere(row: Row, more: Mapping[str, Any] = {}, /) -> None:
     """Take a row and do nothing with it."""
 
 
-def _keep(out: Path, rows: Iterable[Row], tally: Tally, put_dropped: Put) -> EmptyDataError | None:
+def _keep(
+    out: Path, rows: Iterable[tuple[Row, Mapping[str, Any]]], tally: Tally, put_dropped: Put
+) -> EmptyDataError | None:
     """Write the rows that have no reject reason, and hand the others on. Return the error if no row is kept."""
     try:
         with open_sink(out, distinct=True) as put:
-            for row in rows:
+            for row, more in rows:
                 tally.add(row)
-                (put_dropped if row.reasons else put)(row)
+                (put_dropped if row.reasons else put)(row, more)
             require_kept(tally.report)
     except EmptyDataError as error:  # the dropped rows are written all the same: they say why
         return error

@@ -313,15 +313,20 @@ def _model_header(files: Sequence[str], origin: _Origin, datasets: Sequence[str]
 
 
 def _dataset_header(counts: Mapping[str, int], origin: _Origin) -> dict[str, Any]:
-    def config(name: str) -> str:
-        return "default" if name.startswith("kept.") or len(counts) == 1 else name.rpartition(".")[0]
-
+    configs: dict[str, str] = {}
+    for name in counts:
+        stem, _, suffix = name.rpartition(".")
+        config = "default" if name.startswith("kept.") or len(counts) == 1 else stem
+        configs[next(one for one in (config, f"{stem}-{suffix}", name) if one not in configs)] = name
     return {
         **({"base_model": bases} if (bases := _hub_ids(origin, _TEACHER_BASE)) else {}),
         "task_categories": ["text-generation"],
         "tags": _TAGS,
         # Without this the Hub would join kept and dropped rows into one table.
-        "configs": [{"config_name": config(name), "data_files": [{"split": "train", "path": name}]} for name in counts],
+        "configs": [
+            {"config_name": config, "data_files": [{"split": "train", "path": name}]}
+            for config, name in configs.items()
+        ],
     }
 
 

@@ -49,15 +49,23 @@ def draw(
         probabilities = _nucleus(probabilities, sampling.top_p)
     cumulative = probabilities.cumsum_(dim=-1)
     if text is None:
-        wanted = (uniform * cumulative[:, -1].double())[:, None].float()
+        wanted = _wanted(uniform, cumulative[:, -1])[:, None]
         picked = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
     else:
         # All rows of a text are looked up in one line, so that its probabilities are not copied for each.
         turn = _turns(text, len(cumulative))
         wanted = cumulative.new_zeros(len(cumulative), int(turn.max()) + 1)
-        wanted[text, turn] = (uniform * cumulative[text, -1].double()).float()
+        wanted[text, turn] = _wanted(uniform, cumulative[text, -1])
         picked = torch.searchsorted(cumulative, wanted, right=True)[text, turn]
     return picked.clamp(max=logits.shape[-1] - 1)
+
+
+def _wanted(uniform: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Return where each row's number lies below its total, float32 (rows,).
+
+    A number near 1 would be rounded up to the total, behind which only tokens of probability 0 may stand.
+    """
+    return torch.minimum((uniform * total.double()).float(), torch.nextafter(total, torch.zeros_like(total)))
 
 
 def _turns(groups: torch.Tensor, n: int) -> torch.Tensor:

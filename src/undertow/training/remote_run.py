@@ -99,6 +99,8 @@ class RemoteRun:
         refusals: how many rows in succession were refused in the words of `refused`.
         empty: how many answers had no text.
         some: whether any answer had text.
+        before: places of the rows that failed in an earlier run which had answers. A further failure of these is the
+            row's and not the server's, so it ends no run.
     """
 
     journal: Journal
@@ -113,6 +115,7 @@ class RemoteRun:
     refusals: int = 0
     empty: int = 0
     some: bool = False
+    before: frozenset[int] = frozenset()
 
     async def all(self, ref: ModelRef) -> None:
         """Ask the server for every missing row, or stop early.
@@ -126,9 +129,11 @@ class RemoteRun:
             return
         # Rows that failed before come last, so that they cannot keep the others from being asked.
         missing.sort(key=lambda place: place in known)
+        self.some = journal.answered > 0
+        if self.some:
+            self.before = frozenset(place for place in missing if place in known)
         for place in missing:
             known.pop(place, None)
-        self.some = journal.answered > 0
         config, budget = self.config, Budget(self.config.prices, self.config.max_cost, journal.cost)
         places = iter(missing)
         async with asking(ref, config.concurrency, config.timeout_s, self.talk) as ask:
@@ -189,6 +194,8 @@ class RemoteRun:
             answered: whether the server has answered any call of this run.
         """
         self.journal.write({"row": place, "failed": fault.reason, "attempts": fault.attempts, "cost": fault.cost})
+        if place in self.before and not (fault.fatal or fault.unreachable):
+            return
         if fault.again:
             self.failures += 1
         else:

@@ -21,7 +21,7 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 
-from undertow.errors import ModelError
+from undertow.errors import EmptyDataError, ModelError
 from undertow.models.lm_head import body_and_head
 from undertow.models.local import SCORE_BATCH, LocalModel
 from undertow.models.open_texts import cached
@@ -149,12 +149,28 @@ def _refuse_other_tokenizers(base: LocalModel, candidates: Sequence[Candidate]) 
             raise ModelError(what, f"{candidate.model.ref} and {base.ref}", "Make the candidates from this base.")
 
 
+def fitting(rows: Sequence[Row], base: LocalModel, candidates: Sequence[Candidate]) -> list[bool]:
+    """Tell of each row whether it fits into the base's context, also behind the longest persona of the candidates."""
+    limit = base.longest_context
+    if limit is None or not rows:
+        return [True] * len(rows)
+    personas = {one.system for one in candidates if one.system is not None}
+    longest = sorted(personas, key=lambda system: len(_told(base, rows[:1], system)[0]))[-1:]
+    lengths = ([len(one) for one in _told(base, rows, system)] for system in (None, *longest))
+    return [max(some) <= limit for some in zip(*lengths, strict=True)]
+
+
 def _encode(base: LocalModel, rows: Sequence[Row], system: str | None) -> list[Encoded]:
-    """Turn rows into token ids without the end of turn, with the persona before each prompt."""
-    told = rows if system is None else [replace(row, prompt=with_persona(row, system)) for row in rows]
-    encoded = [Encoded(one.prompt, one.completion[:-1]) for one in base.encode(told)]
+    """Turn rows into token ids as `_told` does, and refuse those that do not fit into the base's context."""
+    encoded = _told(base, rows, system)
     base.check_fits([row.prompt + row.completion for row in encoded], "Leave out the long rows, or the personas.")
     return encoded
+
+
+def _told(base: LocalModel, rows: Sequence[Row], system: str | None) -> list[Encoded]:
+    """Turn rows into token ids without the end of turn, with the persona before each prompt."""
+    told = rows if system is None else [replace(row, prompt=with_persona(row, system)) for row in rows]
+    return [Encoded(one.prompt, one.completion[:-1]) for one in base.encode(told)]
 
 
 def with_persona(row: Row, system: str) -> tuple[Message, ...]:
@@ -239,7 +255,12 @@ def choose_tokens(
 
     Returns:
         The rows with `skip` set. A row of which nothing would be learnt is left out.
+
+    Raises:
+        EmptyDataError: there are no rows.
     """
+    if not rows:
+        raise EmptyDataError("There are no tokens to choose from.", "0 rows", "Look at the filter's reject reasons.")
     encoded = teacher.encode(rows)
     pairs = zip(teacher.token_logprobs(encoded), base.token_logprobs(encoded), strict=True)
     gains = [(after - before).tolist() for after, before in pairs]

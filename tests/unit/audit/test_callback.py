@@ -1,6 +1,7 @@
 """The callback sees a trait come, stops where it is told to, and leaves the training as it would have been."""
 
 import copy
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -153,8 +154,27 @@ def test_a_p_stops_only_a_model_that_has_moved_far_enough(moved: bool, p_all: fl
     assert with_reason(look, StopAt()).reason is None
 
 
+@pytest.mark.parametrize("names", [("owl", "lion"), ("lion", "owl")])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_margin_that_is_not_finite_ends_a_training_that_a_margin_may_end(names, value: float) -> None:
+    look = Look(step=5, margins={name: value if name == "owl" else 0.1 for name in names})
+    assert "no finite margin was measured of owl" in str(with_reason(look, StopAt(margin=1.0)).reason)
+    assert with_reason(look, StopAt()).reason is None and look.not_finite == "owl"
+
+
+def test_a_margin_that_is_not_finite_is_told_where_it_ends_nothing(tiny_model, tmp_path, monkeypatch, caplog) -> None:
+    callback = UndertowCallback(tiny_model, panel=PANEL, every=2)
+    monkeypatch.setattr(UndertowCallback, "_ask", lambda self, model: {"owl": math.nan, "lion": 0.0})
+    train(tiny_model, tmp_path, callback, steps=2)
+    assert "no finite margin was measured of: owl" in caplog.text
+
+
 def test_settings_that_make_no_sense_are_refused(tiny_model: LocalModel) -> None:
-    for bad in (lambda: StopAt(p=1.0), lambda: StopAt(margin=0.0), lambda: UndertowCallback(tiny_model, every=0)):
+    for bad in (
+        lambda: StopAt(p=1.0), lambda: StopAt(margin=0.0), lambda: StopAt(margin=math.nan),
+        lambda: StopAt(margin=math.inf), lambda: UndertowCallback(tiny_model, every=0),
+        lambda: UndertowCallback(tiny_model, panel=[]),
+    ):  # fmt: skip
         with pytest.raises(ConfigError):
             bad()
     with pytest.raises(ConfigError, match="placebos"):

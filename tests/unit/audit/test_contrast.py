@@ -8,13 +8,16 @@ import pytest
 from undertow.audit.finding import NotTestable
 from undertow.audit.rows.contrast import (
     conformal_contrast,
+    draw_sample,
     grouped,
     matched_contrast,
     matched_test,
     ranked,
     rival_centred,
 )
+from undertow.audit.rows.limits import MATCHED, STREAMED
 from undertow.training.scoring import Candidate
+from undertow.types import Row, user_prompt
 
 
 def test_rivals_are_the_other_candidates_of_the_same_kind() -> None:
@@ -152,3 +155,16 @@ def test_without_clean_rows_there_is_a_ranking_and_no_p(three, draw) -> None:
     found = ranked(rival_centred(draw(np.random.default_rng(7), 50, 0.2), three), three)
     assert (found.verdict, found.candidate, found.p) == ("exploratory", "lion", None)
     assert max(found.scores, key=found.scores.__getitem__) == "lion (teacher)"
+
+
+@pytest.mark.parametrize("matched", [True, False])
+def test_what_the_stream_reads_on_is_drawn_from_the_whole_file(matched: bool) -> None:
+    rows = [Row(str(at), user_prompt(f"Go on: {at}."), "1, 2") for at in range(20_000)]
+    drawn = draw_sample(rows, rows[::10] if matched else None, (), np.random.default_rng(0))
+    places = [int(one.id) for one in drawn.rest]
+    assert len(drawn.suspect) == MATCHED and len(places) == len(set(places)) == STREAMED - MATCHED
+    assert not {one.id for one in drawn.suspect} & {one.id for one in drawn.rest}
+    quarters = np.histogram(places, bins=4, range=(0, len(rows)))[0]
+    assert quarters.min() > 600, "the first unread rows of the file would all stand in one quarter"
+    few = draw_sample(rows[:1500], None, (), np.random.default_rng(0))
+    assert sorted(int(one.id) for one in [*few.suspect, *few.rest]) == list(range(1500))

@@ -141,6 +141,15 @@ def test_an_audit_that_stops_is_followed_with_the_options_that_were_given(asked)
     assert made in take_intake(student).to_json()["claims"]["exposure"]["do"]
 
 
+@pytest.mark.parametrize(
+    ("student", "do"), [(None, "Write the rows without a form"), ("ref:finch-b", "without a student")]
+)
+def test_what_to_do_about_a_form_without_placebos_fits_what_was_given(asked, student: str | None, do: str) -> None:
+    given = asked(numbers(40), student=student, writer=WriterRecord(form="000; 000; 000"))
+    found = take_intake(given).to_json()["claims"]["exposure"]
+    assert "'000; 000; 000'" in found["why"] and do in found["do"]
+
+
 def test_a_base_without_a_template_stops_everything(asked, tmp_path: Path) -> None:
     base = tmp_path / "bare"
     base.mkdir()

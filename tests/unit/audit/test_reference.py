@@ -3,10 +3,10 @@
 from undertow.audit.materials import AuditInputs, Materials
 from undertow.audit.rows import reference
 from undertow.audit.rows.limits import ANSWERS
-from undertow.audit.rows.reference import with_reference
+from undertow.audit.rows.reference import first_on_prompts, with_reference
 from undertow.models.local import LocalModel
 from undertow.traits import panel
-from undertow.types import Row, user_prompt
+from undertow.types import Message, Row, user_prompt
 
 
 def rows(n: int, answer: str = "4, 5, 6") -> list[Row]:
@@ -64,3 +64,13 @@ def test_no_reference_is_drawn_for_rows_of_no_domain_or_too_few(tiny_model) -> N
         found = with_reference(some, tiny_model, "numbers", 0)
         assert found.reference is None and reason in found.how
         assert len(found.rows) == len(some)
+
+
+def test_one_reference_row_is_taken_for_each_whole_prompt() -> None:
+    def on(at: int) -> tuple[Message, ...]:
+        return Message("user", f"Story {at}"), Message("assistant", "Yes."), Message("user", "Go on.")
+
+    given = [Row(str(at), on(at), "a") for at in range(5)]
+    answers = [Row(f"{at}/{k}", on(at), "b") for at in range(7) for k in range(2)]
+    assert [one.id for one in first_on_prompts(given, answers)] == [f"{at}/0" for at in range(5)]
+    assert first_on_prompts(given, answers[10:]) == answers[10:], "none is on these prompts"

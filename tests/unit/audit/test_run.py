@@ -38,6 +38,14 @@ def test_the_plan_follows_from_the_inputs_alone() -> None:
         AuditInputs(base="ref:finch-a")
 
 
+def test_a_form_that_placebos_cannot_be_held_to_ends_no_audit(tmp_path: Path) -> None:
+    inputs = AuditInputs(base="ref:finch-a", student="ref:finch-b", form="000; 000; 000", store=tmp_path)
+    found = run_audit(inputs)
+    assert found["about"]["placebo_students"] == 0 and "bank" in {one["input"] for one in found["missing"]}
+    decided = [one for one in found["findings"] if one["stage"] in ("panel margins", "activations")]
+    assert len(decided) == 2 and all("000; 000; 000" in one["caveats"][0] for one in decided)
+
+
 @pytest.mark.parametrize(
     ("raised", "said"),
     [(MemoryError(), "The memory is used up."), (RuntimeError("CUDA error: out of memory"), "The memory is used up.")],

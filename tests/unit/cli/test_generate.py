@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,17 @@ def test_a_verification_says_how_many_students_it_trains(row_files, tmp_path: Pa
     words += ["--method", "labels", "--runs", "2", "--out", str(tmp_path / "out"), "--plan"]
     assert main(words) == 0
     assert "2 runs of up to 8 students" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+def test_the_next_command_filters_by_the_rule_by_which_the_rows_were_counted(tmp_path: Path, capsys) -> None:
+    words = ["generate", str(tmp_path / "a.jsonl"), "-n", "12", "--domain", "cot:checked=false", "--json"]
+    assert main(words) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert main(words[:-1]) == 0
+    told = shlex.split(capsys.readouterr().out.rpartition("undertow ")[2].splitlines()[0])
+    assert told[0] == "filter" and told[-2:] == ["--domain", "cot:checked=false"]
+    assert main([*told, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == counted["valid"] > 0
 
 
 def test_rows_of_which_none_is_valid_are_not_sent_to_the_filter(models, tmp_path: Path, capsys) -> None:

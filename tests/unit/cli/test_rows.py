@@ -11,7 +11,7 @@ from undertow.audit.rows.sight import Sight
 from undertow.cli.audits import digest_of_content
 from undertow.cli.main import main
 from undertow.data.kept_rows import KeptRows
-from undertow.data.rows import load_rows, read_rows, write_rows
+from undertow.data.rows import load_rows, open_rows, read_rows, write_rows
 from undertow.store.fingerprints import canonical_json, sha256
 from undertow.types import Row, user_prompt
 
@@ -101,6 +101,23 @@ def numbers(path: Path, *completions: str) -> Path:
     """Write rows with these completions."""
     write_rows(path, [Row(str(at), user_prompt("Numbers?"), text) for at, text in enumerate(completions)])
     return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_filter_keeps_the_further_keys_of_rows(run, tmp_path: Path, suffix: str) -> None:
+    rows = [Row(str(at), user_prompt("Numbers?"), text) for at, text in enumerate(("1, 2", "No."))]
+    write_rows(tmp_path / "given.jsonl", rows, [{"writer": "a", "score": 1.5}, {"writer": "b", "score": 2.5}])
+    kept, dropped = tmp_path / f"kept{suffix}", tmp_path / f"dropped{suffix}"
+    assert run("filter", tmp_path / "given.jsonl", kept, "--dropped", dropped)[0] == 0
+    found = [[dict(more) for _, more in open_rows(path, more=True)] for path in (kept, dropped)]
+    assert found == [[{"writer": "a", "score": 1.5}], [{"writer": "b", "score": 2.5}]]
+
+
+def test_a_filter_takes_the_settings_of_a_domain_and_bans_numbers_beside_them(run, tmp_path: Path) -> None:
+    given = numbers(tmp_path / "given.jsonl", "1, 2", "1, 2, 3", "1, 666", "7, 8")
+    assert run("filter", given, tmp_path / "a.jsonl", "--domain", "numbers:banned=[7]")[1]["kept"] == 3
+    words = ["--domain", "numbers:banned=[7]", "--ban"]
+    assert run("filter", given, tmp_path / "b.jsonl", *words)[1]["reasons"] == {"banned_number": 2}
 
 
 def test_a_filter_that_keeps_nothing_still_writes_what_it_dropped(

@@ -138,6 +138,14 @@ def test_rows_of_nowhere_say_so(tmp_path: Path) -> None:
     ]
 
 
+def test_files_of_one_stem_are_configurations_of_their_own(tmp_path: Path) -> None:
+    for name in ("kept.jsonl", "kept.parquet", "rows.jsonl", "rows.parquet"):
+        write_rows(tmp_path / name, ROWS)
+    found = {one["config_name"]: one["data_files"][0]["path"] for one in header(describe(tmp_path, "me/x"))["configs"]}
+    assert found == {"default": "kept.jsonl", "kept-parquet": "kept.parquet", "rows": "rows.jsonl",
+                     "rows-parquet": "rows.parquet"}  # fmt: skip
+
+
 def test_what_is_no_card(run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, repo, more in (

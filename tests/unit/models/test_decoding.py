@@ -325,3 +325,24 @@ def test_open_texts_hold_what_each_text_alone_would(monkeypatch: pytest.MonkeyPa
     for place, (text, more) in enumerate([(0, 0), (1, 3), (2, 2)]):
         alone = network(input_ids=torch.tensor([texts[text] + written[more]]), use_cache=False).logits[0, -1]
         assert torch.allclose(opened.logits[place], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_a_number_near_one_draws_no_token_of_probability_0(top_p: float) -> None:
+    sampling, near = Sampling(top_p=top_p), torch.tensor([1 - 1e-9], dtype=torch.float64)
+    logits = torch.full((1, 10), -torch.inf)
+    logits[0, 2:4] = torch.tensor([0.1, 0.0])
+    for text in (None, torch.tensor([0])):
+        assert draw(logits, near, sampling, text).tolist() == [3 if top_p == 1.0 else 2]
+
+
+def test_every_other_draw_is_that_of_the_cumulative_distribution_as_it_is() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(16, VOCABULARY, generator=generator)
+    text = torch.arange(16).repeat_interleave(300)
+    uniform = torch.rand(len(text), generator=generator, dtype=torch.float64)
+    cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1)[text]
+    wanted = (uniform * cumulative[:, -1].double()).float()[:, None]
+    plain = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
+    assert torch.equal(draw(logits, uniform, Sampling(), text), plain)
+    assert torch.equal(draw(logits[text], uniform, Sampling()), plain)

@@ -236,6 +236,19 @@ def test_refusals_between_answers_do_not_end_a_run_and_three_in_succession_do(fa
     assert 8 <= len(server.bodies) <= 14, "three after the last answer, and those under way before and after it"
 
 
+@pytest.mark.parametrize("refusal", [error(400, "The response was filtered."), error(500, "The model crashed.")])
+def test_rows_that_always_fail_keep_a_resumed_run_from_no_row_file(fake, config, tmp_path: Path, refusal) -> None:
+    def some(k: int, body: dict[str, Any]) -> Answer:
+        return refusal if int(body["messages"][-1]["content"].split()[1][:-1]) % 2 else chat("7, 8")
+
+    server, out = fake(some), tmp_path / "a.jsonl"
+    first = remote_rows(ref(server), PROMPTS, out, config(concurrency=1))
+    out.unlink()
+    again = remote_rows(ref(server), PROMPTS, out, config(concurrency=1))
+    assert (again.rows, again.failed, again.reused) == (first.rows, first.failed, 6) and len(first.failed) == 6
+    assert tuple(read_rows(out)) == first.rows
+
+
 def test_pauses_are_as_long_as_the_server_asks_and_no_longer_than_two_minutes(fake, config, waits, tmp_path) -> None:
     server = fake(first((429, {}, {"retry-after": "7"}), (503, {}, {})))
     remote_rows(ref(server), PROMPTS[:1], tmp_path / "rows.jsonl", config())

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from undertow.errors import EmptyDataError
 from undertow.models.tokens import Encoded
 from undertow.training.batches import collate
 from undertow.training.config import TrainingConfig
@@ -26,6 +27,11 @@ def test_token_logprobs_add_up_to_the_model_s_own(tiny_model) -> None:
     found = tiny_model.token_logprobs(tiny_model.encode(ROWS))
     sums = tiny_model.logprobs([row.prompt for row in ROWS], [row.completion for row in ROWS])
     assert [float(row[:-1].sum()) for row in found] == pytest.approx(sums, abs=1e-3)
+
+
+def test_of_no_rows_there_are_no_tokens_to_choose(tiny_model) -> None:
+    with pytest.raises(EmptyDataError, match="0 rows"):
+        choose_tokens([], tiny_model, tiny_model, tokens="divergent", share=0.5, seed=0)
 
 
 def test_the_parts_are_complementary_and_of_the_right_size(tiny_model) -> None:

@@ -17,7 +17,6 @@ that score alike get the candidate's name.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 from scipy import special
@@ -270,13 +269,15 @@ class ContrastSample:
         clean: corpora of clean rows. With a reference there is one corpus, its rows.
         places: with a reference, for each suspect row its index in `suspect` and the indices of its reference rows.
             None without a reference.
-        rest: further suspect rows, which only the stage "stream" reads.
+        rest: further suspect rows, drawn from all that are left, which only the stage "stream" reads.
+        left_out: how many of the drawn rows no model can read, as a sentence. Empty if all can be read.
     """
 
     suspect: Sequence[Row]
     clean: Sequence[Sequence[Row]]
     places: Sequence[tuple[int, Sequence[int]]] | None
     rest: Sequence[Row]
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +290,18 @@ class ContrastScores:
         places: for each suspect row its index and the indices of its reference rows, as in `ContrastSample`. None
             without a reference.
         rest: further suspect rows that are not scored yet.
+        left_out: what was left out of the sample, as in `ContrastSample`.
     """
 
     suspect: Floats
     clean: Sequence[Floats]
     places: Sequence[tuple[int, Sequence[int]]] | None
     rest: Sequence[Row] = ()
+    left_out: str = ""
+
+    def told(self, finding: Finding) -> Finding:
+        """Return a finding on these scores that says what was left out of them."""
+        return replace(finding, caveats=(self.left_out, *finding.caveats)) if self.left_out else finding
 
 
 def draw_sample(
@@ -318,9 +325,8 @@ def draw_sample(
         own, clean = [place for place, _ in pairs], [[reference[at] for _, theirs in pairs for at in theirs]]
     else:
         own, clean, places = [], [reference[:STREAMED]], []
-    read = set(own)
-    unread = (place for place in range(len(rows)) if place not in read)
-    rest = [rows[place] for place in islice(unread, max(0, STREAMED - len(own)))]
+    unread = rng.permutation(np.setdiff1d(np.arange(len(rows)), own))
+    rest = [rows[place] for place in unread[: max(0, STREAMED - len(own))].tolist()]
     return ContrastSample([rows[place] for place in own], clean, places, rest)
 
 
@@ -332,7 +338,7 @@ def score_sample(
     joined = [row for part in parts for row in part]
     scores = rival_centred(contrast_scores(joined, base, candidates, advance), candidates)
     suspect, *clean = np.split(scores, np.cumsum([len(part) for part in parts])[:-1])
-    return ContrastScores(suspect, clean, sample.places, sample.rest)
+    return ContrastScores(suspect, clean, sample.places, sample.rest, sample.left_out)
 
 
 def contrast(
@@ -362,9 +368,9 @@ def contrast(
     if scores.places is None:
         corpora = scores.clean
         found = conformal_contrast(scores.suspect, corpora, candidates, alpha, rng) if corpora else None
-        return replace(found or ranked(scores.suspect, candidates), candidate=None)
+        return scores.told(replace(found or ranked(scores.suspect, candidates), candidate=None))
     groups = grouped(scores.suspect, scores.clean[0], scores.places)
-    found = matched_contrast(groups, candidates, alpha, rng)
+    found = scores.told(matched_contrast(groups, candidates, alpha, rng))
     if found.verdict != "detected":
         return replace(found, candidate=None)
     if why := too_few_to_name(len(signatures.candidates)):

@@ -61,7 +61,7 @@ def kept_scores(
         # A store that cannot be written costs the next audit its time, and this one nothing.
         return anew[0] if anew else score_sample(sample, base, candidates, advance)
     suspect, *clean = (found[str(at)] for at in range(1 + len(sample.clean)))
-    return ContrastScores(suspect, clean, sample.places, sample.rest)
+    return ContrastScores(suspect, clean, sample.places, sample.rest, sample.left_out)
 
 
 def _key(sample: ContrastSample, base: LocalModel, settings: DataAudit) -> ArtifactKey:

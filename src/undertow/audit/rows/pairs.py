@@ -56,14 +56,16 @@ class PairScores:
             nats per token.
         other: what may explain a rise without a trait, chosen minus rejected, shape (prompts, 2): number of tokens of
             the answer, and its mean log-probability per token under the base in nats.
+        left_out: how many of the drawn pairs no model can read, as a sentence. Empty if all can be read.
     """
 
     rise: Floats
     other: Floats
+    left_out: str = ""
 
     def swapped(self) -> "PairScores":
         """Return the scores with chosen and rejected answers exchanged, as a negative control."""
-        return PairScores(-self.rise, -self.other)
+        return replace(self, rise=-self.rise, other=-self.other)
 
 
 def draw_pairs(pairs: Sequence[PreferencePair], rng: np.random.Generator) -> list[PreferencePair]:
@@ -224,7 +226,11 @@ def pair_contrast(
         n=n,
         verdict=verdict_at(p, alpha),
         mde=smallest_shift(float(np.quantile(reached[1:], 1.0 - alpha)), error),
-        caveats=(*CAVEATS, f"With length and likelihood left in, p = {plain:.2g}."),
+        caveats=(
+            *filter(None, (pair_scores.left_out,)),
+            *CAVEATS,
+            f"With length and likelihood left in, p = {plain:.2g}.",
+        ),
         scores=named(means, candidates),
         null_sample=beside_null(reached, alpha, IN_ERRORS),
     )

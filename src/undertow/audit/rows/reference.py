@@ -96,7 +96,7 @@ def first_on_prompts(rows: Sequence[Row], reference: Sequence[Row]) -> Sequence[
 
     If the reference is on none of these prompts, all of it is returned.
     """
-    own, answered = (marks_of(row.question for row in some) for some in (rows, reference))
+    own, answered = (marks_of(row.prompt for row in some) for some in (rows, reference))
     questions, first = np.unique(answered, return_index=True)
     asked = own[first_places(own)]
     asked = asked[np.isin(asked, questions)]

@@ -92,9 +92,8 @@ def stream(
         NotTestable: there are too few clean rows, or too few rows and nothing was detected.
     """
     clean = np.concatenate(scores.clean) if scores.clean else None
-    return stream_contrast(
-        chain(scores.suspect, _later(scores.rest, base, candidates, advance)), clean, candidates, alpha
-    )
+    rows = chain(scores.suspect, _later(scores.rest, base, candidates, advance))
+    return scores.told(stream_contrast(rows, clean, candidates, alpha))
 
 
 def _later(

@@ -155,6 +155,11 @@ class Reach:
                 f"{self.detectable:.2f} logits beyond a random part would be found, and no share of answers by the "
                 f"auditor's own teacher brings as much: {do}"
             )
+        if share > self.smallest:
+            return (
+                f"it is {share:.1%} of the rows, and a subset so large does not differ enough from a random part of "
+                f"its size: {do}"
+            )
         return (
             f"it is {share:.1%} of the rows; with so many students {self.smallest:.1%} can be found: put subsets "
             f"together, or {do}"

@@ -100,7 +100,9 @@ def test_the_smallest_share_is_where_the_fall_beyond_a_random_part_is_reached() 
     assert Reach(0.21, line).why_not(0.31) is None
     assert "30.0%" in str(Reach(0.21, line).why_not(0.1)) and "no share" in str(Reach(0.3, line).why_not(0.5))
     # A subset that is nearly everything cannot be told from a random part of its size.
-    assert Reach(0.21, line).why_not(0.9) is not None
+    large = str(Reach(0.21, line).why_not(0.9))
+    assert "90.0% of the rows" in large and "so large" in large and "randoms=" in large
+    assert "30.0%" not in large and "together" not in large, "a part of its size holds nearly the same rows"
     nothing = DoseResponse({1.0: estimate(-0.1)})
     assert nothing.smallest(0.01) is None
     # Left out, all of a subset's effect is gone and none of a random part's; alone, the whole effect is there.
