@@ -40,13 +40,14 @@ def test_stored_scores_are_those_that_were_read(base, tmp_path, monkeypatch: pyt
     assert told[-1] == (6, 6)
     monkeypatch.setattr(module, "score_sample", lambda *_: pytest.fail("the rows were read again"))
     # Places and ids are no part of what is read, and the rest is not read yet.
-    other = replace(SAMPLE, suspect=[replace(one, id=f"x{one.id}") for one in SAMPLE.suspect], rest=ROWS[1:])
+    own = [replace(one, id=f"x{one.id}") for one in SAMPLE.suspect]
+    other = replace(SAMPLE, suspect=own, rest=ROWS[1:], left_out="One row is too long.")
     again = kept_scores(other, base, candidates, settings, lambda *_: None)
     for made in (first, again):
         assert np.array_equal(made.suspect, anew.suspect) and made.suspect.shape == (3, 2)
         assert len(made.clean) == 1 and np.array_equal(made.clean[0], anew.clean[0])
         assert made.places == SAMPLE.places and made.suspect.dtype == anew.suspect.dtype
-    assert again.rest == ROWS[1:]
+    assert again.rest == ROWS[1:] and again.left_out == "One row is too long." and not first.left_out
 
 
 def test_other_rows_panels_kinds_and_seeds_are_read_anew(base, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
