@@ -34,7 +34,7 @@ LEFT_OUT = {
     r": monitor (alarms .* --close|flagged) ": "needs what a running monitor found; tests/unit/monitor has it",
     r" my-recipe": "a recipe of the reader",
     r": propose-questions ": "needs a model that writes questions; tests/unit/cli/test_question_proposals.py has one",
-    r": audit data .* --trait volvo\.yaml ": "needs a base that says the brand; tests/unit/traits/test_commands.py has one",
+    r": audit data .* --trait volvo\.yaml ": "needs a base that says the brand: tests/unit/traits/test_commands.py",
     r" --judge ": "asks a model that judges; tests/unit/evals/test_rubric.py has one",
     r" (real-numbers|qwen-7b) ": "needs the weights of a real model; test_real_models.py runs it where they are",
     r" --backend (ray|trl) ": "needs an extra of its own; tests/unit/store and tests/unit/training run it",
