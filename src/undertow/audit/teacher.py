@@ -163,6 +163,7 @@ def _neutral(
             (context.out / "own.json").write_text(json.dumps(found.own.tolist()), encoding="utf-8")
 
     common = {"base": loaded_identity(base.ref), "tuning": tuning.to_config(), "battery": BATTERY}
+    # Not `definition`: keys of stored teachers hold built-in traits of other categories whole, too.
     common |= {"own": [replace(one, rubric="").to_data() for one in own]} if own else {}
     seeds = [derive(config.seed, "neutral", index) for index in range(config.neutral)]
     stages = [

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, final
 
 from undertow.errors import MissingExtraError, ModelError
@@ -190,9 +189,8 @@ class InspectJudge(AbstractJudge):
         return [AnswerGrades(*both) for both in zip(grades[: len(pairs)], grades[len(pairs) :], strict=True)]
 
 
-@cache
 def judging_model(model: str, temperature: float = 0.0) -> Generate:
-    """Return a chat model as a function from prompts to its replies, the same one for the same model.
+    """Return a chat model as a function from prompts to its replies.
 
     Args:
         model: provider and model, as Inspect writes them, such as "openai/gpt-4o-2024-08-06", which the paper used. The

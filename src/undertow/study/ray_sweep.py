@@ -30,6 +30,8 @@ from undertow.study.ray_worker import (
     ray_session,
     store_identity,
 )
+from undertow.study.run import ask_judges
+from undertow.study.study import build_study
 from undertow.study.sweep import Sweep, run_sweep, sweep_targets
 from undertow.study.sweep_display import SilentDisplay, SweepDisplay, SweepState
 
@@ -84,6 +86,7 @@ def run_sweep_on_ray(
         UndertowError: a stage failed.
     """
     started = time.perf_counter()
+    ask_judges(Runner(runs / "store", EXECUTORS, rebuild=rebuild), map(build_study, sweep.variants.values()))
     work = build_on_ray(sweep_targets(sweep), runs / "store", EXECUTORS, settings, display=display, rebuild=rebuild)
     return run_sweep(sweep, runs, rebuild=rebuild, started=started), work
 

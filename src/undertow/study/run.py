@@ -6,7 +6,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,27 @@ def run_recipe(
     signs = EarlySigns(study)
     runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
     runner.finished = signs.look
-    if study.judge is not None:
-        runner.run([study.judge])  # before anything is trained, which workers would do beside it
+    ask_judges(runner, [study])
     folders = finish_stages(runner, study.targets, workers)
     found = compute_results(study, folders)
     found["not_tested"] += signs.found
     found["rows"]["path"] = str(run_folder(recipe, runs) / KEPT)
     rows = {name: "".join(_lines(study, folders, name)) for name in (DROPPED, KEPT)}
     return write_run(recipe, runs, found, schema=SCHEMA, started=started, files=rows)
+
+
+def ask_judges(runner: Runner, studies: Iterable[Study]) -> None:
+    """Ask the judges of studies about given answers, before anything is trained, which workers would do beside it.
+
+    Args:
+        runner: the runner whose store and progress are used.
+        studies: the studies that are about to run.
+
+    Raises:
+        UserError: a judge cannot be asked, or it does not tell a trait's own answers apart.
+    """
+    if judges := [one.judge for one in studies if one.judge is not None]:
+        runner.run(judges)
 
 
 def prepare_workers(recipe: Recipe, workers: int) -> None:

@@ -36,7 +36,7 @@ from undertow.study.early_signs import looked_at_by_all
 from undertow.study.executors import EXECUTORS
 from undertow.study.forecast import StageForecast
 from undertow.study.recipe import Recipe, build_recipe, merge, nested, read_recipe
-from undertow.study.run import RATES, prepare_workers, run_recipe
+from undertow.study.run import RATES, ask_judges, prepare_workers, run_recipe
 from undertow.study.study import build_study
 
 SHOWN = ("student", "hop_2", "hop_3", "hop_4", "cross_init", "neutral")
@@ -139,10 +139,11 @@ def run_sweep(
         UserError: a stage stopped for a reason that the user can fix, or the disk did.
     """
     started = time.perf_counter() if started is None else started
+    runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
+    ask_judges(runner, map(build_study, sweep.variants.values()))
     if workers > 1:
         for recipe in sweep.variants.values():
             prepare_workers(recipe, workers)
-        runner = Runner(runs / "store", EXECUTORS, progress, rebuild, RATES, StageForecast())
         runner.finished = looked_at_by_all(map(build_study, sweep.variants.values()))
         build_side_by_side(runner, sweep_targets(sweep), workers)
         progress = None  # told already

@@ -17,6 +17,7 @@ from undertow.store.stages import order
 from undertow.study.load import run_study
 from undertow.study.recipe import Recipe, build_recipe
 from undertow.study.study import build_study
+from undertow.study.sweep import Sweep
 from undertow.traits import Probe, Probes, Trait, read_pack, trait
 
 PROBES = tuple(Probe(f"Is {k} odd?", f"Right, {k} is.", f"Wrong, {k} isn't.") for k in range(8))
@@ -270,6 +271,18 @@ def test_a_judge_that_misreads_ends_a_study_before_anything_is_trained(tmp_path,
     with pytest.raises(ConfigError, match="does not tell"):
         run_study(small_study(tmp_path), runs=tmp_path / "runs")
     assert not [one for one in (tmp_path / "runs/store").glob("*") if any(one.iterdir())]
+
+
+def test_every_judge_of_a_sweep_is_asked_before_its_first_variant_is_trained(tmp_path, monkeypatch) -> None:
+    def judges(name: str):
+        return honest if name == "good/one" else lambda prompts: ["NO"] * len(prompts)
+
+    monkeypatch.setattr("undertow.study.executors.judging_model", judges)
+    recipes = {name: small_study(tmp_path, f"{name}/one") for name in ("good", "bad")}
+    sweep = Sweep(name="two", question="", variants=recipes)
+    with pytest.raises(ConfigError, match="does not tell"):
+        run_study(sweep, runs=tmp_path / "runs")
+    assert {one.name for one in (tmp_path / "runs/store").glob("*") if any(one.iterdir())} == {"judge"}
 
 
 def test_another_rubric_or_judge_trains_nothing_anew(tmp_path) -> None:
